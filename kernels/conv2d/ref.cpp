@@ -1,0 +1,81 @@
+// The definition of conv2d, in double.
+#include "kernels/core/kernel.h"
+#include "kernels/core/ref_element.h"
+#include "kernels/core/ref_epilogue.h"
+#include "kernels/core/reject.h"
+
+namespace darkroom::kernels {
+namespace {
+
+const char* reject(const KernelCall& call) {
+  const TensorView& x2 = call.in[Conv2dAttrs::kX2];
+  if (!is_activation_type(call.in[Conv2dAttrs::kX].dtype) || !is_activation_type(call.out.dtype) ||
+      (x2.present() && !is_activation_type(x2.dtype)))
+    return "x, x2 and out must be f32 or bf16";
+  if (!is_weight_type(call.in[Conv2dAttrs::kWeight].dtype)) return "the weight must be f32, f16 or bf16";
+  return nullptr;
+}
+
+size_t packed_bytes(const KernelCall& call) {
+  return size_t(call.in[Conv2dAttrs::kWeight].shape.elements()) * sizeof(float);
+}
+
+void pack(const KernelCall&, std::span<const TensorView> parts, void* packed, const Team& team) {
+  ref_pack_dense(parts, packed, team);
+}
+
+void launch(const KernelCall& call, const Team& team) {
+  const auto& attrs = call.attributes<Conv2dAttrs>();
+  const TensorView& x = call.in[Conv2dAttrs::kX];
+  const TensorView& x2 = call.in[Conv2dAttrs::kX2];
+  const TensorView& weight = call.in[Conv2dAttrs::kWeight];
+  const int64_t H = x.shape[1], W = x.shape[2], C1 = x.shape[3], C = weight.shape[1], N = weight.shape[0];
+  const int64_t enlarged_h = attrs.upsample_height > 0 ? attrs.upsample_height : H;
+  const int64_t enlarged_w = attrs.upsample_width > 0 ? attrs.upsample_width : W;
+  const int64_t out_h = call.out.shape[1], out_w = call.out.shape[2];
+  const RefEpilogue epilogue = {attrs.epilogue, N, call.in[Conv2dAttrs::kBias], call.in[Conv2dAttrs::kRowBias],
+                                call.in[Conv2dAttrs::kResidual], call.out};
+  const float* w = static_cast<const float*>(call.packed);
+
+  const auto pixel_offset = [](const TensorView& v, int64_t b, int64_t y, int64_t x_pos) {
+    return b * v.stride[0] + y * v.stride[1] + x_pos * v.stride[2];
+  };
+  const auto sum_at = [&](int64_t b, int64_t oy, int64_t ox, int64_t n) {
+    double sum = 0;
+    for (int64_t ky = 0; ky < attrs.kernel; ++ky)
+      for (int64_t kx = 0; kx < attrs.kernel; ++kx) {
+        const int64_t iy = oy * attrs.stride + ky - attrs.pad_top, ix = ox * attrs.stride + kx - attrs.pad_left;
+        if (iy < 0 || iy >= enlarged_h || ix < 0 || ix >= enlarged_w) continue;
+        const int64_t sy = iy * H / enlarged_h, sx = ix * W / enlarged_w;
+        const int64_t at1 = pixel_offset(x, b, sy, sx), at2 = x2.present() ? pixel_offset(x2, b, sy, sx) : 0;
+        for (int64_t c = 0; c < C; ++c) {
+          const double value = c < C1 ? ref_load(x, at1 + c) : ref_load(x2, at2 + c - C1);
+          sum += value * double(w[((n * C + c) * attrs.kernel + ky) * attrs.kernel + kx]);
+        }
+      }
+    return sum;
+  };
+  const auto [first, last] = team.range(call.out.rows());
+  for (int64_t row = first; row < last; ++row) {
+    const int64_t b = row / (out_h * out_w), oy = row / out_w % out_h, ox = row % out_w;
+    for (int64_t n = 0; n < epilogue.outputs(); ++n)
+      epilogue.store(row, b, n, sum_at(b, oy, ox, n), epilogue.how.geglu ? sum_at(b, oy, ox, n + N / 2) : 0.0);
+  }
+}
+
+}  // namespace
+
+extern const KernelDef conv2d_ref;
+const KernelDef conv2d_ref = {
+    .op = OpKind::conv2d,
+    .variant = "ref",
+    .isa = Isa::baseline,
+    .reject = reject,
+    .scratch_bytes = nullptr,
+    .pack_format = "dense_f32",
+    .packed_bytes = packed_bytes,
+    .pack = pack,
+    .launch = launch,
+};
+
+}  // namespace darkroom::kernels

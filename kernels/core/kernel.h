@@ -1,0 +1,57 @@
+// One implementation of one op, and the table of all of them.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+#include "kernels/core/cpu.h"
+#include "kernels/core/ops.h"
+#include "kernels/core/team.h"
+
+namespace darkroom {
+
+// One use of a kernel. While planning, all data pointers are null and shapes, strides and dtypes are those of the run.
+struct KernelCall {
+  const OpAttrs* attrs = nullptr;
+  TensorView in[kMaxInputs];      // by the slots of the op's attributes; empty ones have dtype none
+  TensorView out;
+  const void* packed = nullptr;   // the packed slot's weight, as pack() wrote it
+  void* scratch = nullptr;        // scratch_bytes() of it, 64-byte aligned, shared by the team
+
+  template <typename Attrs>
+  const Attrs& attributes() const {
+    return std::get<Attrs>(*attrs);
+  }
+};
+
+struct KernelDef {
+  OpKind op;
+  std::string_view variant;  // ISA + strategy: "avx2_6x16"
+  Isa isa;                   // what it needs of the CPU
+
+  // nullptr: can run this call. Else the reason, a sentence for the plan ("row_bias must be f32"). Need not repeat what
+  // infer_shape() holds, nor look at the ISA.
+  const char* (*reject)(const KernelCall& call);
+
+  // Work memory in bytes for a team of that size. May be null: none.
+  size_t (*scratch_bytes)(const KernelCall& call, int team);
+
+  // Weights, packed once at load; null where the op has no packed slot. pack_format names the layout: two variants of one
+  // op with the same name share the packed weight. `parts` are the stored tensors, dense, f32/f16/bf16, to be taken one
+  // below the other along the output channels (packed QKV). pack() may be called by a team; it ends synchronised.
+  std::string_view pack_format;
+  size_t (*packed_bytes)(const KernelCall& call);
+  void (*pack)(const KernelCall& call, std::span<const TensorView> parts, void* packed, const Team& team);
+
+  // Called by every member of the team. Members may return before the others: whoever reads the output synchronises.
+  void (*launch)(const KernelCall& call, const Team& team);
+};
+
+// All implementations of an op in the order of kernels.inc: best first, `ref` last.
+std::span<const KernelDef* const> kernels_of(OpKind op);
+
+// nullptr where there is none.
+const KernelDef* find_kernel(OpKind op, std::string_view variant);
+
+}  // namespace darkroom

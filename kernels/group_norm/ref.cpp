@@ -1,0 +1,90 @@
+// The definition of group_norm: per sample and group the mean, then the mean square deviation, in double.
+#include <cmath>
+
+#include "kernels/core/kernel.h"
+#include "kernels/core/ref_element.h"
+#include "kernels/core/reject.h"
+
+namespace darkroom::kernels {
+namespace {
+
+const char* reject(const KernelCall& call) {
+  if (!is_activation_type(call.out.dtype) || !is_activation_type(call.in[GroupNormAttrs::kX].dtype))
+    return "x and out must be f32 or bf16";
+  const TensorView& x2 = call.in[GroupNormAttrs::kX2];
+  if (x2.present() && !is_activation_type(x2.dtype)) return "the second source must be f32 or bf16";
+  return nullptr;
+}
+
+// Element c of pixel p of sample b in the concat of x and x2.
+double load(const KernelCall& call, int64_t b, int64_t p, int64_t pixels, int64_t c) {
+  const TensorView& x = call.in[GroupNormAttrs::kX];
+  const int64_t C = x.channels();
+  const TensorView& source = c < C ? x : call.in[GroupNormAttrs::kX2];
+  return ref_load(source, ref_row_offset(source, b * pixels + p) + (c < C ? c : c - C));
+}
+
+void normalize(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs, bool silu) {
+  const TensorView &gamma = call.in[GroupNormAttrs::kGamma], &beta = call.in[GroupNormAttrs::kBeta];
+  const int64_t B = call.out.shape[0], pixels = call.out.rows() / B, G = attrs.groups;
+  const int64_t channels = call.out.channels() / G;  // of a group
+  const double count = double(pixels * channels);
+
+  const auto [first, last] = team.range(B * G);
+  for (int64_t item = first; item < last; ++item) {
+    const int64_t b = item / G, begin = item % G * channels, end = begin + channels;
+    double sum = 0;
+    for (int64_t p = 0; p < pixels; ++p)
+      for (int64_t c = begin; c < end; ++c) sum += load(call, b, p, pixels, c);
+    const double mean = sum / count;
+    double squares = 0;
+    for (int64_t p = 0; p < pixels; ++p)
+      for (int64_t c = begin; c < end; ++c) {
+        const double d = load(call, b, p, pixels, c) - mean;
+        squares += d * d;
+      }
+    const double scale = 1.0 / std::sqrt(squares / count + double(attrs.eps));
+    for (int64_t p = 0; p < pixels; ++p)
+      for (int64_t c = begin; c < end; ++c) {
+        double y = (load(call, b, p, pixels, c) - mean) * scale * ref_load(gamma, c) + ref_load(beta, c);
+        if (silu) y = y / (1.0 + std::exp(-y));
+        ref_store(call.out, ref_row_offset(call.out, b * pixels + p) + c, y);
+      }
+  }
+}
+
+void launch(const KernelCall& call, const Team& team) {
+  normalize(call, team, call.attributes<GroupNormAttrs>(), false);
+}
+
+void launch_silu(const KernelCall& call, const Team& team) {
+  normalize(call, team, call.attributes<GroupNormSiluAttrs>(), true);
+}
+
+}  // namespace
+
+extern const KernelDef group_norm_ref, group_norm_silu_ref;
+const KernelDef group_norm_ref = {
+    .op = OpKind::group_norm,
+    .variant = "ref",
+    .isa = Isa::baseline,
+    .reject = reject,
+    .scratch_bytes = nullptr,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .launch = launch,
+};
+const KernelDef group_norm_silu_ref = {
+    .op = OpKind::group_norm_silu,
+    .variant = "ref",
+    .isa = Isa::baseline,
+    .reject = reject,
+    .scratch_bytes = nullptr,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .launch = launch_silu,
+};
+
+}  // namespace darkroom::kernels

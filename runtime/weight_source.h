@@ -1,0 +1,40 @@
+// Where a model's weights come from: a .sdw file, a folder of safetensors, or a rule (synthetic weights).
+//
+// A weight is named COMPONENT "/" NAME, with the component and the tensor name that the diffusers layout uses:
+//   "unet/down_blocks.0.resnets.0.conv1.weight", "text_encoder/text_model.final_layer_norm.bias", "vae/decoder.conv_in.weight"
+// Shapes are those of the checkpoint: linear [out, in], convolution [O, I, KH, KW], norms [C], embeddings [rows, C].
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "kernels/core/dtype.h"
+#include "kernels/core/shape.h"
+
+namespace darkroom {
+
+// One stored tensor, dense, row-major. `data` stays valid as long as its source.
+struct WeightView {
+  DType dtype = DType::none;
+  Shape shape;
+  const std::byte* data = nullptr;
+  size_t bytes = 0;
+};
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  // The tensor, or a view with dtype none where the source has none of that name.
+  // A source may materialise the data on demand (synthetic weights): the view is then valid until release(name).
+  virtual WeightView find(std::string_view name) const = 0;
+
+  // The caller has packed or copied the tensor: its pages may leave memory. The view may be asked for again.
+  virtual void release(std::string_view name) const = 0;
+
+  // For error messages: the file or folder.
+  virtual std::string where() const = 0;
+};
+
+}  // namespace darkroom

@@ -1,0 +1,101 @@
+// The fast gemm, matmul and conv2d kernels against `ref`, whatever the team's size.
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/support/kernel_call.h"
+
+namespace darkroom::testing {
+namespace {
+
+// The bound: sums of K products in f32 stay within a few ulp times sqrt(K) of the exact sum; bf16 output adds its rounding.
+double tolerance(DType out, int64_t k) { return (out == DType::bf16 ? 3e-3 : 0.0) + 2e-7 * std::sqrt(double(k)) + 1e-6; }
+
+void compare(const CallMemory& call, OpKind op, double limit) {
+  const std::vector<float> expected = call.run(*find_kernel(op, "ref"), 1);
+  int ran = 0;
+  for (const KernelDef* kernel : kernels_of(op)) {
+    if (kernel->variant == "ref" || kernel->isa > detected_isa()) continue;
+    const std::vector<float> one = call.run(*kernel, 1);
+    const double error = relative_l2(one, expected);
+    if (!(error <= limit)) ADD_FAILURE() << kernel->variant << ": relative error " << error << ", limit " << limit;
+    for (int team : {2, 3}) EXPECT_EQ(call.run(*kernel, team), one) << kernel->variant << " with " << team << " threads";
+    ++ran;
+  }
+  EXPECT_TRUE(ran > 0 || detected_isa() < Isa::avx2) << "no fast kernel ran";
+}
+
+TEST(Gemm, ShapesTypesAndEpilogues) {
+  struct Case {
+    int64_t b, m, n, k;
+  };
+  for (const Case& c : {Case{1, 1, 1, 1}, Case{2, 77, 768, 768}, Case{2, 13, 17, 331}, Case{1, 64, 320, 320}, Case{2, 5, 1280, 320},
+                        Case{1, 193, 40, 1280}})
+    for (DType activation : {DType::f32, DType::bf16})
+      for (DType weight : {DType::f32, DType::f16, DType::bf16})
+        for (int epilogue = 0; epilogue < 4; ++epilogue) {
+          GemmAttrs attrs;
+          attrs.epilogue.geglu = epilogue == 3 && c.n % 2 == 0;
+          if (epilogue == 2) attrs.epilogue.activation = Activation::gelu;
+          SCOPED_TRACE(fmt::format("{}x{} n {} k {} {} weight {} epilogue {}", c.b, c.m, c.n, c.k, dtype_name(activation),
+                                   dtype_name(weight), epilogue));
+          CallMemory call(attrs);
+          call.fill(GemmAttrs::kA, {c.b, c.m, c.k}, activation);
+          call.fill(GemmAttrs::kWeight, {c.n, c.k}, weight, 1.0f / std::sqrt(float(c.k)));
+          if (epilogue > 0) call.fill(GemmAttrs::kBias, {c.n}, DType::f32);
+          if (epilogue == 1) {
+            call.fill(GemmAttrs::kRowBias, {c.b, c.n}, DType::f32);
+            call.fill(GemmAttrs::kResidual, {c.b, c.m, c.n}, activation);
+          }
+          call.set_output(activation);
+          compare(call, OpKind::gemm, tolerance(activation, c.k));
+        }
+}
+
+TEST(Matmul, BothOrientations) {
+  for (bool transpose : {false, true}) {
+    MatmulAttrs attrs;
+    attrs.alpha = 0.125f;
+    attrs.transpose_b = transpose;
+    CallMemory call(attrs);
+    call.fill(MatmulAttrs::kA, {2, 3, 29, 40}, DType::f32);
+    call.fill(MatmulAttrs::kB, transpose ? Shape{2, 3, 77, 40} : Shape{2, 3, 40, 77}, DType::f32);
+    compare(call, OpKind::matmul, tolerance(DType::f32, 40));
+  }
+}
+
+TEST(Conv2d, KernelsStridesPaddingAndSources) {
+  struct Case {
+    int kernel, stride;
+    bool asymmetric, two_sources, upsampled;
+    int64_t h, w, c, n;
+  };
+  for (const Case& c : {Case{3, 1, false, false, false, 9, 7, 32, 48}, Case{3, 2, false, false, false, 9, 8, 16, 20},
+                        Case{3, 2, true, false, false, 8, 8, 24, 16}, Case{3, 1, false, true, false, 6, 5, 20, 33},
+                        Case{3, 1, false, false, true, 5, 4, 16, 16}, Case{1, 1, false, true, false, 8, 8, 40, 64},
+                        Case{3, 1, false, false, false, 16, 16, 4, 320}, Case{3, 1, false, false, false, 16, 16, 128, 3},
+                        Case{3, 1, false, false, false, 4, 4, 640, 64}, Case{3, 1, false, false, false, 1, 1, 9, 5}})
+    for (DType activation : {DType::f32, DType::bf16}) {
+      Conv2dAttrs attrs;
+      attrs.kernel = c.kernel;
+      attrs.stride = c.stride;
+      if (c.kernel == 1) attrs.pad_top = attrs.pad_left = attrs.pad_bottom = attrs.pad_right = 0;
+      if (c.asymmetric) attrs.pad_top = attrs.pad_left = 0;
+      if (c.upsampled) attrs.upsample_height = 2 * c.h, attrs.upsample_width = 2 * c.w - 1;
+      SCOPED_TRACE(fmt::format("{0}x{0} s{1} {2}x{3} {4} to {5} {6}", c.kernel, c.stride, c.h, c.w, c.c, c.n, dtype_name(activation)));
+      const int64_t second = c.two_sources ? c.c / 2 : 0;
+      const int64_t k = (c.c + second) * c.kernel * c.kernel;
+      CallMemory call(attrs);
+      call.fill(Conv2dAttrs::kX, {2, c.h, c.w, c.c}, activation);
+      if (c.two_sources) call.fill(Conv2dAttrs::kX2, {2, c.h, c.w, second}, activation);
+      call.fill(Conv2dAttrs::kWeight, {c.n, c.c + second, c.kernel, c.kernel}, DType::f16, 1.0f / std::sqrt(float(k)));
+      call.fill(Conv2dAttrs::kBias, {c.n}, DType::f32);
+      call.fill(Conv2dAttrs::kRowBias, {2, c.n}, DType::f32);
+      call.set_output(activation);
+      compare(call, OpKind::conv2d, tolerance(activation, k));
+    }
+}
+
+}  // namespace
+}  // namespace darkroom::testing

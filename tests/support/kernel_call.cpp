@@ -1,0 +1,98 @@
+#include "tests/support/kernel_call.h"
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <stdexcept>
+#include <string>
+
+#include "runtime/thread_pool.h"
+
+namespace darkroom::testing {
+
+namespace {
+
+constexpr size_t kGuard = 256;
+constexpr std::byte kGuardByte{0xa5};
+
+void put(std::byte* base, DType dtype, size_t i, float x) {
+  if (dtype == DType::f32) reinterpret_cast<float*>(base)[i] = x;
+  if (dtype == DType::bf16) reinterpret_cast<bf16_t*>(base)[i] = to_bf16(x);
+  if (dtype == DType::f16) reinterpret_cast<f16_t*>(base)[i] = to_f16(x);
+  if (dtype == DType::i32) reinterpret_cast<int32_t*>(base)[i] = int32_t(x);
+}
+
+float get(const std::byte* base, DType dtype, size_t i) {
+  if (dtype == DType::bf16) return to_float(reinterpret_cast<const bf16_t*>(base)[i]);
+  return reinterpret_cast<const float*>(base)[i];
+}
+
+std::byte* aligned(std::vector<std::byte>& v) {
+  return v.data() + (64 - reinterpret_cast<uintptr_t>(v.data()) % 64) % 64;
+}
+
+}  // namespace
+
+void CallMemory::fill(int slot, const Shape& shape, DType dtype, float deviation, float mean) {
+  Operand& o = operands_[slot];
+  o.shape = shape;
+  o.dtype = dtype;
+  o.bytes.resize(size_t(shape.elements()) * dtype_size(dtype));
+  std::mt19937 generator(uint32_t(slot) * 7919u + uint32_t(shape.elements()));
+  std::normal_distribution<float> normal(mean, deviation);
+  for (int64_t i = 0; i < shape.elements(); ++i) put(o.bytes.data(), dtype, size_t(i), normal(generator));
+}
+
+TensorView CallMemory::input(int slot) const {
+  const Operand& o = operands_[slot];
+  if (o.dtype == DType::none) return {};
+  return TensorView::dense(const_cast<std::byte*>(o.bytes.data()), o.dtype, o.shape);
+}
+
+std::vector<float> CallMemory::run(const KernelDef& kernel, int team) const {
+  KernelCall call;
+  call.attrs = &attrs_;
+  for (int i = 0; i < kMaxInputs; ++i) call.in[i] = input(i);
+  const Shape shape = infer_shape(attrs_, call.in);
+  const size_t out_bytes = size_t(shape.elements()) * dtype_size(out_dtype_);
+  std::vector<std::byte> out_memory(out_bytes + 2 * kGuard + 64, kGuardByte);
+  std::byte* out = aligned(out_memory) + kGuard;
+  for (size_t i = 0; i < size_t(shape.elements()); ++i) put(out, out_dtype_, i, std::numeric_limits<float>::quiet_NaN());
+  call.out = TensorView::dense(out, out_dtype_, shape);
+  if (const char* reason = kernel.reject(call)) throw std::runtime_error(std::string("rejected: ") + reason);
+
+  ThreadPool pool(team);
+  std::vector<std::byte> scratch(kernel.scratch_bytes ? kernel.scratch_bytes(call, team) + 64 : 64);
+  call.scratch = aligned(scratch);
+  std::vector<std::byte> packed;
+  if (kernel.pack) {
+    packed.resize(kernel.packed_bytes(call) + 64);
+    void* to = aligned(packed);
+    const OpDef& op = op_def(kernel.op);
+    std::vector<TensorView> parts;
+    for (int slot = 0; slot < op.inputs; ++slot)
+      if (op.role(slot) == SlotRole::packed) parts.push_back(call.in[slot]);
+    pool.run([&](const Team& t) { kernel.pack(call, parts, to, t); });
+    call.packed = to;
+  }
+  pool.run([&](const Team& t) { kernel.launch(call, t); });
+
+  for (size_t i = 0; i < kGuard; ++i)
+    if (out[-1 - std::ptrdiff_t(i)] != kGuardByte || out[out_bytes + i] != kGuardByte)
+      throw std::runtime_error("wrote outside of the output");
+  std::vector<float> result(size_t(shape.elements()));
+  for (size_t i = 0; i < result.size(); ++i) result[i] = get(out, out_dtype_, i);
+  return result;
+}
+
+double relative_l2(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return std::numeric_limits<double>::infinity();
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
+    norm += double(b[i]) * b[i];
+  }
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace darkroom::testing
