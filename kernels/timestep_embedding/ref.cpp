@@ -35,7 +35,6 @@ void launch(const KernelCall& call, const Team& team) {
       ref_store(out, begin + i, attrs.flip_sin_to_cos ? cosine : sine);
       ref_store(out, begin + half + i, attrs.flip_sin_to_cos ? sine : cosine);
     }
-    if (attrs.dim % 2 != 0) ref_store(out, begin + 2 * half, 0.0);
   }
 }
 

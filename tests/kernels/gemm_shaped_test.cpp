@@ -12,20 +12,6 @@ namespace {
 // The bound: sums of K products in f32 stay within a few ulp times sqrt(K) of the exact sum; bf16 output adds its rounding.
 double tolerance(DType out, int64_t k) { return (out == DType::bf16 ? 3e-3 : 0.0) + 2e-7 * std::sqrt(double(k)) + 1e-6; }
 
-void compare(const CallMemory& call, OpKind op, double limit) {
-  const std::vector<float> expected = call.run(*find_kernel(op, "ref"), 1);
-  int ran = 0;
-  for (const KernelDef* kernel : kernels_of(op)) {
-    if (kernel->variant == "ref" || kernel->isa > detected_isa()) continue;
-    const std::vector<float> one = call.run(*kernel, 1);
-    const double error = relative_l2(one, expected);
-    if (!(error <= limit)) ADD_FAILURE() << kernel->variant << ": relative error " << error << ", limit " << limit;
-    for (int team : {2, 3}) EXPECT_EQ(call.run(*kernel, team), one) << kernel->variant << " with " << team << " threads";
-    ++ran;
-  }
-  EXPECT_TRUE(ran > 0 || detected_isa() < Isa::avx2) << "no fast kernel ran";
-}
-
 TEST(Gemm, ShapesTypesAndEpilogues) {
   struct Case {
     int64_t b, m, n, k;
@@ -49,7 +35,7 @@ TEST(Gemm, ShapesTypesAndEpilogues) {
             call.fill(GemmAttrs::kResidual, {c.b, c.m, c.n}, activation);
           }
           call.set_output(activation);
-          compare(call, OpKind::gemm, tolerance(activation, c.k));
+          expect_kernels_agree(call, OpKind::gemm, tolerance(activation, c.k));
         }
 }
 
@@ -61,7 +47,7 @@ TEST(Matmul, BothOrientations) {
     CallMemory call(attrs);
     call.fill(MatmulAttrs::kA, {2, 3, 29, 40}, DType::f32);
     call.fill(MatmulAttrs::kB, transpose ? Shape{2, 3, 77, 40} : Shape{2, 3, 40, 77}, DType::f32);
-    compare(call, OpKind::matmul, tolerance(DType::f32, 40));
+    expect_kernels_agree(call, OpKind::matmul, tolerance(DType::f32, 40));
   }
 }
 
@@ -93,7 +79,7 @@ TEST(Conv2d, KernelsStridesPaddingAndSources) {
       call.fill(Conv2dAttrs::kBias, {c.n}, DType::f32);
       call.fill(Conv2dAttrs::kRowBias, {2, c.n}, DType::f32);
       call.set_output(activation);
-      compare(call, OpKind::conv2d, tolerance(activation, k));
+      expect_kernels_agree(call, OpKind::conv2d, tolerance(activation, k));
     }
 }
 

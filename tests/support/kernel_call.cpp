@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <gtest/gtest.h>
+
 #include "runtime/thread_pool.h"
 
 namespace darkroom::testing {
@@ -31,22 +33,48 @@ std::byte* aligned(std::vector<std::byte>& v) {
   return v.data() + (64 - reinterpret_cast<uintptr_t>(v.data()) % 64) % 64;
 }
 
+// Rows of channels `gap` elements apart.
+TensorView with_gap(void* data, DType dtype, const Shape& shape, int64_t gap) {
+  TensorView v = TensorView::dense(data, dtype, shape);
+  int64_t step = shape.channels() + gap;
+  for (int i = shape.rank() - 2; i >= 0; --i) {
+    v.stride[size_t(i)] = step;
+    step *= shape[i];
+  }
+  return v;
+}
+
 }  // namespace
 
-void CallMemory::fill(int slot, const Shape& shape, DType dtype, float deviation, float mean) {
+void CallMemory::fill(int slot, const Shape& shape, DType dtype, float deviation, float mean, int64_t gap) {
   Operand& o = operands_[slot];
   o.shape = shape;
   o.dtype = dtype;
-  o.bytes.resize(size_t(shape.elements()) * dtype_size(dtype));
+  o.gap = gap;
+  const int64_t pitch = shape.channels() + gap;
+  o.bytes.resize(size_t(shape.rows() * pitch) * dtype_size(dtype));
   std::mt19937 generator(uint32_t(slot) * 7919u + uint32_t(shape.elements()));
   std::normal_distribution<float> normal(mean, deviation);
-  for (int64_t i = 0; i < shape.elements(); ++i) put(o.bytes.data(), dtype, size_t(i), normal(generator));
+  std::uniform_real_distribution<float> uniform(mean, mean + std::abs(deviation));
+  for (int64_t r = 0; r < shape.rows(); ++r)
+    for (int64_t c = 0; c < pitch; ++c) {
+      const float x = dtype == DType::i32 ? uniform(generator) : normal(generator);
+      put(o.bytes.data(), dtype, size_t(r * pitch + c), c < shape.channels() ? x : std::numeric_limits<float>::quiet_NaN());
+    }
 }
 
 TensorView CallMemory::input(int slot) const {
   const Operand& o = operands_[slot];
   if (o.dtype == DType::none) return {};
-  return TensorView::dense(const_cast<std::byte*>(o.bytes.data()), o.dtype, o.shape);
+  return with_gap(const_cast<std::byte*>(o.bytes.data()), o.dtype, o.shape, o.gap);
+}
+
+bool CallMemory::rejected_by(const KernelDef& kernel) const {
+  KernelCall call;
+  call.attrs = &attrs_;
+  for (int i = 0; i < kMaxInputs; ++i) call.in[i] = input(i);
+  call.out = with_gap(nullptr, out_dtype_, infer_shape(attrs_, call.in), out_gap_);
+  return kernel.reject(call) != nullptr;
 }
 
 std::vector<float> CallMemory::run(const KernelDef& kernel, int team) const {
@@ -54,11 +82,12 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team) const {
   call.attrs = &attrs_;
   for (int i = 0; i < kMaxInputs; ++i) call.in[i] = input(i);
   const Shape shape = infer_shape(attrs_, call.in);
-  const size_t out_bytes = size_t(shape.elements()) * dtype_size(out_dtype_);
+  const int64_t pitch = shape.channels() + out_gap_;
+  const size_t out_elements = size_t(shape.rows() * pitch), out_bytes = out_elements * dtype_size(out_dtype_);
   std::vector<std::byte> out_memory(out_bytes + 2 * kGuard + 64, kGuardByte);
   std::byte* out = aligned(out_memory) + kGuard;
-  for (size_t i = 0; i < size_t(shape.elements()); ++i) put(out, out_dtype_, i, std::numeric_limits<float>::quiet_NaN());
-  call.out = TensorView::dense(out, out_dtype_, shape);
+  for (size_t i = 0; i < out_elements; ++i) put(out, out_dtype_, i, std::numeric_limits<float>::quiet_NaN());
+  call.out = with_gap(out, out_dtype_, shape, out_gap_);
   if (const char* reason = kernel.reject(call)) throw std::runtime_error(std::string("rejected: ") + reason);
 
   ThreadPool pool(team);
@@ -80,9 +109,30 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team) const {
   for (size_t i = 0; i < kGuard; ++i)
     if (out[-1 - std::ptrdiff_t(i)] != kGuardByte || out[out_bytes + i] != kGuardByte)
       throw std::runtime_error("wrote outside of the output");
-  std::vector<float> result(size_t(shape.elements()));
-  for (size_t i = 0; i < result.size(); ++i) result[i] = get(out, out_dtype_, i);
+  std::vector<float> result;
+  for (int64_t r = 0; r < shape.rows(); ++r)
+    for (int64_t c = 0; c < pitch; ++c) {
+      const float x = get(out, out_dtype_, size_t(r * pitch + c));
+      if (c < shape.channels())
+        result.push_back(x);
+      else if (!std::isnan(x))
+        throw std::runtime_error("wrote between the rows of the output");
+    }
   return result;
+}
+
+void expect_kernels_agree(const CallMemory& call, OpKind op, double limit) {
+  const std::vector<float> expected = call.run(*find_kernel(op, "ref"), 1);
+  int ran = 0;
+  for (const KernelDef* kernel : kernels_of(op)) {
+    if (kernel->variant == "ref" || kernel->isa > detected_isa() || call.rejected_by(*kernel)) continue;
+    const std::vector<float> one = call.run(*kernel, 1);
+    const double error = relative_l2(one, expected);
+    if (!(error <= limit)) ADD_FAILURE() << kernel->variant << ": relative error " << error << ", limit " << limit;
+    for (int team : {2, 3}) EXPECT_EQ(call.run(*kernel, team), one) << kernel->variant << " with " << team << " threads";
+    ++ran;
+  }
+  EXPECT_TRUE(ran > 0 || detected_isa() < Isa::avx2) << "no fast kernel ran";
 }
 
 double relative_l2(const std::vector<float>& a, const std::vector<float>& b) {

@@ -12,13 +12,16 @@ class CallMemory {
  public:
   explicit CallMemory(OpAttrs attrs) : attrs_(std::move(attrs)) {}
 
-  // Dense operand in `slot`, normal-ish values around `mean` with deviation `deviation`, rounded to the dtype.
-  void fill(int slot, const Shape& shape, DType dtype, float deviation = 1.0f, float mean = 0.0f);
-  void set_output(DType dtype) { out_dtype_ = dtype; }
+  // Operand in `slot`, normally distributed around `mean`, rounded to the dtype. Integer types get mean + |deviation| · u,
+  // u uniform in [0, 1). Its rows lie `gap` elements apart, filled with NaN: with 0 it is dense.
+  void fill(int slot, const Shape& shape, DType dtype, float deviation = 1.0f, float mean = 0.0f, int64_t gap = 0);
+  void set_output(DType dtype, int64_t gap = 0) { out_dtype_ = dtype, out_gap_ = gap; }
 
   // Packs, runs with a team of that many threads, checks the guard bands; the output as f32.
   // Throws std::runtime_error where the kernel rejects the call or writes outside of its output.
   std::vector<float> run(const KernelDef& kernel, int team) const;
+
+  bool rejected_by(const KernelDef& kernel) const;
 
   TensorView input(int slot) const;
 
@@ -26,13 +29,19 @@ class CallMemory {
   struct Operand {
     Shape shape;
     DType dtype = DType::none;
+    int64_t gap = 0;
     std::vector<std::byte> bytes;
   };
 
   OpAttrs attrs_;
   Operand operands_[kMaxInputs];
   DType out_dtype_ = DType::f32;
+  int64_t out_gap_ = 0;
 };
+
+// Holds every implementation of the op that this CPU can run against `ref`: relative L2 within `limit`, and the same bits
+// from teams of 1, 2 and 3. Fails where no implementation but `ref` accepts the call (on a CPU with AVX2).
+void expect_kernels_agree(const CallMemory& call, OpKind op, double limit);
 
 // ‖a − b‖ / ‖b‖; NaN where either has one, infinity where the sizes differ.
 double relative_l2(const std::vector<float>& a, const std::vector<float>& b);

@@ -1,0 +1,233 @@
+// group_norm and group_norm_silu in two readings of x, the first for the statistics, the second for the result.
+//
+//   chunks    a sample's pixels in runs of about 32 Ki elements, which stay in L2: the size follows from the shape of one
+//             sample alone, so that neither the team nor the batch changes a bit
+//   1. chunk  per channel the mean (f32), then Σd and Σd² of the deviations from it, while the chunk is in L2; per group
+//             the mean and the sum of square deviations, in double
+//   2. group  Chan's combination of the chunks, in double; per channel what the last pass needs
+//   3. row    y = (x − mean) · scale + shift: the subtraction comes first, so that a large mean does no harm
+//
+// Source of the combination: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Sample Variances (1979).
+#include "kernels/core/kernel.h"
+#include "kernels/core/reject.h"
+#include "kernels/core/rows.h"
+#include "kernels/core/simd_avx2.h"
+
+namespace darkroom::kernels {
+namespace {
+
+constexpr int64_t kChunkElements = 32 << 10;
+
+int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+struct Tiling {
+  int64_t B, pixels, C, C1, G;
+  int64_t rows;    // pixels of a chunk
+  int64_t chunks;  // of a sample
+  int64_t padded;  // C rounded up to cache lines
+};
+
+Tiling tiling(const KernelCall& call, int groups) {
+  Tiling t;
+  t.B = call.out.shape[0];
+  t.pixels = call.out.rows() / t.B;
+  t.C = call.out.channels();
+  t.C1 = call.in[GroupNormAttrs::kX].channels();
+  t.G = groups;
+  t.rows = kChunkElements / t.C;
+  t.rows = t.rows < 8 ? 8 : t.rows;
+  t.chunks = (t.pixels + t.rows - 1) / t.rows;
+  t.padded = round_up(t.C, 16);
+  return t;
+}
+
+// The moments of a group in a chunk.
+struct Moments {
+  double mean, squares;
+};
+
+// Shared by the team: moments [B][chunks][G], then mean, scale, shift [B][3][padded]. Each member's own: [3][padded].
+struct Scratch {
+  Moments* moments;
+  float* coefficients;
+  float* own;
+
+  static size_t moment_bytes(const Tiling& t) { return size_t(round_up(t.B * t.chunks * t.G * int64_t(sizeof(Moments)), 64)); }
+  static size_t bytes(const Tiling& t, int team) {
+    return moment_bytes(t) + size_t((t.B + team) * 3 * t.padded) * sizeof(float);
+  }
+  Scratch(const Tiling& t, void* base, int index) {
+    moments = static_cast<Moments*>(base);
+    coefficients = reinterpret_cast<float*>(static_cast<char*>(base) + moment_bytes(t));
+    own = coefficients + (t.B + index) * 3 * t.padded;
+  }
+};
+
+template <typename T>
+inline __m256 load_lanes(const T* p, int n) {
+  return n == 8 ? simd::load(p) : simd::load_n(p, n);
+}
+
+// Calls segment(x of the row, first channel, channels) for the one or two sources of row r.
+template <typename In, typename Segment>
+inline void for_segments(const KernelCall& call, const Tiling& t, int64_t r, Segment segment) {
+  const TensorView& x = call.in[GroupNormAttrs::kX];
+  segment(x.as<In>() + row_offset(x, r), int64_t(0), t.C1);
+  if (t.C1 == t.C) return;
+  const TensorView& x2 = call.in[GroupNormAttrs::kX2];
+  segment(x2.as<In>() + row_offset(x2, r), t.C1, t.C - t.C1);
+}
+
+template <typename In>
+void chunk_moments(const KernelCall& call, const Tiling& t, int64_t b, int64_t chunk, float* own, Moments* moments) {
+  const int64_t begin = b * t.pixels + chunk * t.rows;
+  const int64_t rows = (chunk + 1) * t.rows < t.pixels ? t.rows : t.pixels - chunk * t.rows;
+  float *mean = own, *deviations = own + t.padded, *squares = own + 2 * t.padded;
+  memset(own, 0, size_t(3 * t.padded) * sizeof(float));
+  for (int64_t r = begin; r < begin + rows; ++r)
+    for_segments<In>(call, t, r, [&](const In* x, int64_t first, int64_t n) {
+      float* sum = mean + first;
+      for (int64_t c = 0; c < n; c += 8) {
+        const int lanes = n - c < 8 ? int(n - c) : 8;
+        simd::store_n(sum + c, _mm256_add_ps(load_lanes(sum + c, lanes), load_lanes(x + c, lanes)), lanes);
+      }
+    });
+  const __m256 inverse = _mm256_set1_ps(1.0f / float(rows));
+  for (int64_t c = 0; c < t.padded; c += 8) simd::store(mean + c, _mm256_mul_ps(simd::load(mean + c), inverse));
+  for (int64_t r = begin; r < begin + rows; ++r)
+    for_segments<In>(call, t, r, [&](const In* x, int64_t first, int64_t n) {
+      for (int64_t c = 0; c < n; c += 8) {
+        const int lanes = n - c < 8 ? int(n - c) : 8;
+        const int64_t at = first + c;
+        const __m256 d = _mm256_sub_ps(load_lanes(x + c, lanes), load_lanes(mean + at, lanes));
+        simd::store_n(deviations + at, _mm256_add_ps(load_lanes(deviations + at, lanes), d), lanes);
+        simd::store_n(squares + at, _mm256_fmadd_ps(d, d, load_lanes(squares + at, lanes)), lanes);
+      }
+    });
+
+  const int64_t channels = t.C / t.G;
+  const double n = double(rows), of_group = double(channels);
+  for (int64_t g = 0; g < t.G; ++g) {
+    double sum = 0;
+    for (int64_t c = g * channels; c < (g + 1) * channels; ++c) sum += double(mean[c]) + double(deviations[c]) / n;
+    const double group_mean = sum / of_group;
+    double total = 0;
+    for (int64_t c = g * channels; c < (g + 1) * channels; ++c) {
+      // Around the group's mean: Σ(x−μ)² = Σd² + 2·(m−μ)·Σd + n·(m−μ)².
+      const double offset = double(mean[c]) - group_mean;
+      total += double(squares[c]) + 2 * offset * double(deviations[c]) + n * offset * offset;
+    }
+    moments[g] = {group_mean, total};
+  }
+}
+
+void combine(const KernelCall& call, const Tiling& t, float eps, int64_t b, int64_t g, const Moments* moments,
+             float* coefficients) {
+  const float *gamma = call.in[GroupNormAttrs::kGamma].as<float>(), *beta = call.in[GroupNormAttrs::kBeta].as<float>();
+  const int64_t channels = t.C / t.G;
+  double mean = 0, squares = 0, count = 0;
+  for (int64_t chunk = 0; chunk < t.chunks; ++chunk) {
+    const Moments& m = moments[(b * t.chunks + chunk) * t.G + g];
+    const int64_t rows = (chunk + 1) * t.rows < t.pixels ? t.rows : t.pixels - chunk * t.rows;
+    const double n = double(rows * channels), delta = m.mean - mean, total = count + n;
+    mean += delta * n / total;
+    squares += m.squares + delta * delta * count * n / total;
+    count = total;
+  }
+  const double variance = squares / count;
+  const double scale = 1.0 / __builtin_sqrt((variance < 0 ? 0.0 : variance) + double(eps));
+  float* at = coefficients + b * 3 * t.padded;
+  const float rounded = float(mean);
+  for (int64_t c = g * channels; c < (g + 1) * channels; ++c) {
+    const double a = scale * double(gamma[c]);
+    at[c] = rounded;
+    at[t.padded + c] = float(a);
+    at[2 * t.padded + c] = float(double(beta[c]) - (mean - double(rounded)) * a);
+  }
+}
+
+template <bool kSilu, typename In, typename Out>
+void run(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs) {
+  const Tiling t = tiling(call, attrs.groups);
+  const Scratch scratch(t, call.scratch, team.index);
+  {
+    const auto [first, last] = team.range(t.B * t.chunks);
+    for (int64_t i = first; i < last; ++i)
+      chunk_moments<In>(call, t, i / t.chunks, i % t.chunks, scratch.own, scratch.moments + i * t.G);
+  }
+  team.sync();
+  {
+    const auto [first, last] = team.range(t.B * t.G);
+    for (int64_t i = first; i < last; ++i) combine(call, t, attrs.eps, i / t.G, i % t.G, scratch.moments, scratch.coefficients);
+  }
+  team.sync();
+  const auto [first, last] = team.range(t.B * t.pixels);
+  for (int64_t r = first; r < last; ++r) {
+    const float* mean = scratch.coefficients + r / t.pixels * 3 * t.padded;
+    Out* out = call.out.as<Out>() + row_offset(call.out, r);
+    for_segments<In>(call, t, r, [&](const In* x, int64_t begin, int64_t n) {
+      const float *m = mean + begin, *scale = m + t.padded, *shift = scale + t.padded;
+      const auto value = [&](int64_t c, int lanes) {
+        const __m256 d = _mm256_sub_ps(load_lanes(x + c, lanes), load_lanes(m + c, lanes));
+        const __m256 y = _mm256_fmadd_ps(d, load_lanes(scale + c, lanes), load_lanes(shift + c, lanes));
+        return kSilu ? simd::silu(y) : y;
+      };
+      int64_t c = 0;
+      for (; c + 8 <= n; c += 8) simd::store(out + begin + c, value(c, 8));
+      if (c < n) simd::store_n(out + begin + c, value(c, int(n - c)), int(n - c));
+    });
+  }
+}
+
+template <bool kSilu>
+void dispatch(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs) {
+  const bool out_f32 = call.out.dtype == DType::f32;
+  if (call.in[GroupNormAttrs::kX].dtype == DType::f32)
+    return out_f32 ? run<kSilu, float, float>(call, team, attrs) : run<kSilu, float, bf16_t>(call, team, attrs);
+  return out_f32 ? run<kSilu, bf16_t, float>(call, team, attrs) : run<kSilu, bf16_t, bf16_t>(call, team, attrs);
+}
+
+const char* reject(const KernelCall& call) {
+  const TensorView &x = call.in[GroupNormAttrs::kX], &x2 = call.in[GroupNormAttrs::kX2];
+  if (!is_activation_type(call.out.dtype) || !is_activation_type(x.dtype)) return "x and out must be f32 or bf16";
+  if (x2.present() && x2.dtype != x.dtype) return "both sources must be of one dtype";
+  return nullptr;
+}
+
+template <typename Attrs>
+size_t scratch_bytes(const KernelCall& call, int team) {
+  return Scratch::bytes(tiling(call, call.attributes<Attrs>().groups), team);
+}
+
+void launch(const KernelCall& call, const Team& team) { dispatch<false>(call, team, call.attributes<GroupNormAttrs>()); }
+void launch_silu(const KernelCall& call, const Team& team) {
+  dispatch<true>(call, team, call.attributes<GroupNormSiluAttrs>());
+}
+
+}  // namespace
+
+extern const KernelDef group_norm_avx2, group_norm_silu_avx2;
+const KernelDef group_norm_avx2 = {
+    .op = OpKind::group_norm,
+    .variant = "avx2",
+    .isa = Isa::avx2,
+    .reject = reject,
+    .scratch_bytes = scratch_bytes<GroupNormAttrs>,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .launch = launch,
+};
+const KernelDef group_norm_silu_avx2 = {
+    .op = OpKind::group_norm_silu,
+    .variant = "avx2",
+    .isa = Isa::avx2,
+    .reject = reject,
+    .scratch_bytes = scratch_bytes<GroupNormSiluAttrs>,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .launch = launch_silu,
+};
+
+}  // namespace darkroom::kernels

@@ -1,0 +1,90 @@
+#include "runtime/executor.h"
+
+#include <cstdlib>
+
+#include "kernels/core/error.h"
+
+namespace darkroom {
+
+void Arena::Free::operator()(std::byte* p) const { std::free(p); }
+
+void Arena::reserve(size_t bytes) {
+  if (bytes <= bytes_) return;
+  memory_.reset();
+  bytes_ = 0;
+  bytes = (bytes + 4095) / 4096 * 4096;
+  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)));
+  if (!memory_) throw resource_error("no memory for an arena of {} MiB: try a smaller picture", bytes >> 20);
+  bytes_ = bytes;
+}
+
+Executable::Executable(const Plan& plan, ThreadPool& pool, Arena& arena, WeightStore& weights)
+    : plan_(plan), pool_(pool), arena_(arena), external_(plan.graph.values().size(), nullptr) {
+  if (pool.size() != plan.threads)
+    throw internal_error("{}: planned for {} threads, run by {}", plan.graph.name(), plan.threads, pool.size());
+  for (const Step& step : plan.steps) {
+    calls_.push_back(plan.call(step));
+    weights.bind(plan, step, calls_.back());
+  }
+  for (size_t i = 0; i < plan.graph.values().size(); ++i)
+    if (plan.graph.values()[i].kind == ValueKind::input)
+      bindings_.push_back({plan.graph.values()[i].name, ValueId(i)});
+  for (const GraphOutput& output : plan.graph.outputs()) bindings_.push_back({output.name, output.value});
+  arena.reserve(plan.arena_bytes);
+}
+
+void Executable::bind(std::string_view name, void* data) {
+  for (Binding& b : bindings_) {
+    if (b.name != name) continue;
+    b.data = data;
+    external_[size_t(b.value)] = static_cast<std::byte*>(data);
+    return;
+  }
+  throw internal_error("{}: has no input or output {}", plan_.graph.name(), name);
+}
+
+std::byte* Executable::memory_of(ValueId id, std::byte* arena) const {
+  const Graph& graph = plan_.graph;
+  const ValueId root = graph.root(id);
+  const Placement& p = plan_.placements[size_t(root)];
+  std::byte* base = p.place == Place::arena ? arena + p.offset : external_[size_t(root)];
+  const Value& v = graph.value(id);
+  return v.kind == ValueKind::view ? base + size_t(v.view.offset) * dtype_size(v.dtype) : base;
+}
+
+void Executable::resolve(std::byte* arena) {
+  for (size_t s = 0; s < calls_.size(); ++s) {
+    const Step& step = plan_.steps[s];
+    const Node& node = plan_.graph.nodes()[size_t(step.node)];
+    KernelCall& call = calls_[s];
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      if (node.inputs[i] != kNoValue && op_def(node.kind()).role(int(i)) == SlotRole::activation)
+        call.in[i].data = memory_of(node.inputs[i], arena);
+    call.out.data = memory_of(node.output, arena);
+    call.scratch = step.scratch_bytes ? arena + step.scratch_offset : nullptr;
+  }
+}
+
+bool Executable::run(const std::atomic<bool>* cancel) {
+  for (const Binding& b : bindings_)
+    if (b.data == nullptr) throw internal_error("{}: {} is not bound", plan_.graph.name(), b.name);
+  resolve(arena_.data());
+
+  // Member 0 looks at the flag and writes what it saw before the barrier; all act on it after. Two places in turn, so that
+  // the next look does not overwrite what a slower member has still to read.
+  bool stop[2] = {false, false};
+  bool finished = true;
+  pool_.run([&](const Team& team) {
+    for (size_t s = 0; s < calls_.size(); ++s) {
+      plan_.steps[s].selection.kernel->launch(calls_[s], team);
+      if (team.index == 0) stop[s % 2] = cancel != nullptr && cancel->load(std::memory_order_relaxed);
+      team.sync();
+      if (!stop[s % 2] || s + 1 == calls_.size()) continue;
+      if (team.index == 0) finished = false;
+      return;
+    }
+  });
+  return finished;
+}
+
+}  // namespace darkroom

@@ -1,0 +1,62 @@
+// Runs a plan on the CPU: every thread of the pool walks the same list of steps and meets the others after each.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "runtime/plan.h"
+#include "runtime/thread_pool.h"
+#include "runtime/weight_store.h"
+
+namespace darkroom {
+
+// One arena for all plans of a session: it grows to the largest while they are prepared and stays then.
+class Arena {
+ public:
+  // Throws resource_error where there is no memory. Only memory of an earlier call that is not larger stays where it is.
+  void reserve(size_t bytes);
+  std::byte* data() const { return memory_.get(); }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const;
+  };
+  std::unique_ptr<std::byte, Free> memory_;
+  size_t bytes_ = 0;
+};
+
+class Executable {
+ public:
+  // Packs the weights. Plan, pool, arena and store must outlive it; the pool's size is the plan's threads. Throws as they do.
+  Executable(const Plan& plan, ThreadPool& pool, Arena& arena, WeightStore& weights);
+
+  // Memory of an input or output, dense, in the shape and dtype of the graph's value. Stays until bound again.
+  // Throws internal_error on a name that the graph does not have.
+  void bind(std::string_view name, void* data);
+
+  // True where it ran to its end, false where `cancel` became true between two steps. Allocates nothing.
+  // Throws internal_error, before the first step, where something is not bound.
+  bool run(const std::atomic<bool>* cancel = nullptr);
+
+ private:
+  struct Binding {
+    std::string_view name;
+    ValueId value;
+    void* data = nullptr;
+  };
+
+  void resolve(std::byte* arena);
+  std::byte* memory_of(ValueId id, std::byte* arena) const;
+
+  const Plan& plan_;
+  ThreadPool& pool_;
+  Arena& arena_;
+  std::vector<KernelCall> calls_;
+  std::vector<Binding> bindings_;
+  std::vector<std::byte*> external_;  // by ValueId
+};
+
+}  // namespace darkroom

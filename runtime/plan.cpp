@@ -1,0 +1,93 @@
+#include "runtime/plan.h"
+
+#include <algorithm>
+
+#include "kernels/core/error.h"
+
+namespace darkroom {
+
+namespace {
+
+KernelCall call_of(const Graph& graph, const Node& node) {
+  KernelCall call;
+  call.attrs = &node.attrs;
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    if (node.inputs[i] != kNoValue) call.in[i] = graph.view(node.inputs[i]);
+  call.out = graph.view(node.output);
+  return call;
+}
+
+size_t bytes_of(const Value& v) { return size_t(v.shape.elements()) * dtype_size(v.dtype); }
+
+}  // namespace
+
+Cost Plan::total_cost() const {
+  Cost total;
+  for (const Step& step : steps) {
+    total.flops += step.cost.flops;
+    total.bytes += step.cost.bytes;
+  }
+  return total;
+}
+
+KernelCall Plan::call(const Step& step) const { return call_of(graph, graph.nodes()[size_t(step.node)]); }
+
+Plan make_plan(Graph source, const PlanOptions& options) {
+  source.check();
+  Plan plan{.graph = std::move(source), .threads = options.threads, .steps = {}, .placements = {}};
+  const Graph& graph = plan.graph;
+  const int steps = int(graph.nodes().size());
+
+  plan.placements.resize(graph.values().size());
+  for (size_t i = 0; i < graph.values().size(); ++i) {
+    Placement& p = plan.placements[i];
+    const Value& v = graph.values()[i];
+    p.bytes = bytes_of(v);
+    p.first = v.producer;
+    p.last = v.producer;
+    if (v.kind == ValueKind::input) p.place = Place::external;
+    if (v.kind == ValueKind::weight) p.place = Place::weight;
+    if (v.kind == ValueKind::activation) p.place = Place::arena;
+  }
+  for (const GraphOutput& output : graph.outputs()) {
+    if (graph.value(output.value).kind != ValueKind::activation)
+      throw internal_error("{}: output {} is no activation", graph.name(), output.name);
+    plan.placements[size_t(output.value)].place = Place::external;
+  }
+
+  for (int s = 0; s < steps; ++s) {
+    const Node& node = graph.nodes()[size_t(s)];
+    for (ValueId id : node.inputs)
+      if (id != kNoValue) plan.placements[size_t(graph.root(id))].last = s;
+    const KernelCall call = call_of(graph, node);
+    Step step;
+    step.node = s;
+    step.selection = select_kernel(call, options.kernels, options.isa, node.name);
+    step.what = describe(node.attrs, call.in);
+    step.cost = op_cost(node.attrs, call.in, call.out);
+    if (step.selection.kernel->scratch_bytes)
+      step.scratch_bytes = step.selection.kernel->scratch_bytes(call, options.threads);
+    plan.steps.push_back(std::move(step));
+  }
+
+  std::vector<Buffer> buffers;
+  std::vector<size_t*> offsets;
+  for (Placement& p : plan.placements) {
+    if (p.place != Place::arena) continue;
+    buffers.push_back({p.bytes, p.first, p.last});
+    offsets.push_back(&p.offset);
+  }
+  for (Step& step : plan.steps) {
+    if (step.scratch_bytes == 0) continue;
+    buffers.push_back({step.scratch_bytes, step.node, step.node});
+    offsets.push_back(&step.scratch_offset);
+  }
+  const MemoryPlan memory = plan_memory(buffers);
+  for (size_t i = 0; i < offsets.size(); ++i) *offsets[i] = memory.offset[i];
+  plan.arena_bytes = memory.arena_bytes;
+  plan.lower_bound = memory.lower_bound;
+  plan.naive_bytes = memory.naive_bytes;
+  return plan;
+}
+
+}  // namespace darkroom

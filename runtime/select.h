@@ -1,0 +1,31 @@
+// Which implementation runs a node: the first of the op's list that does not refuse. Refusals are kept, as sentences.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/core/kernel.h"
+
+namespace darkroom {
+
+struct Refusal {
+  std::string_view variant;
+  std::string reason;
+};
+
+struct Selection {
+  const KernelDef* kernel = nullptr;
+  std::vector<Refusal> refused;  // those that stand before it in the list
+};
+
+// Forced variants by op name: {"conv2d", "ref"}. parse_kernel_override("conv2d:ref", overrides) adds one; throws
+// usage_error on an op or variant that does not exist, naming those that do.
+using KernelOverrides = std::map<std::string, std::string, std::less<>>;
+void parse_kernel_override(std::string_view text, KernelOverrides& overrides);
+
+// Throws usage_error with every reason where nothing can run the call. `isa`: what kernels may use of the CPU.
+Selection select_kernel(const KernelCall& call, const KernelOverrides& overrides, Isa isa, std::string_view node);
+
+}  // namespace darkroom

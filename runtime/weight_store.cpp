@@ -1,0 +1,108 @@
+#include "runtime/weight_store.h"
+
+#include <cstdlib>
+
+#include "kernels/core/error.h"
+
+namespace darkroom {
+
+namespace {
+
+float element(const WeightView& v, int64_t i) {
+  if (v.dtype == DType::f32) return reinterpret_cast<const float*>(v.data)[i];
+  if (v.dtype == DType::f16) return to_float(reinterpret_cast<const f16_t*>(v.data)[i]);
+  return to_float(reinterpret_cast<const bf16_t*>(v.data)[i]);
+}
+
+bool is_weight_dtype(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
+
+}  // namespace
+
+void WeightStore::Free::operator()(void* p) const { std::free(p); }
+
+std::vector<TensorView> WeightStore::parts(const Value& weight) const {
+  std::vector<TensorView> views;
+  int64_t rows = 0;
+  for (const std::string& name : weight.parts) {
+    const WeightView v = source_.find(name);
+    if (v.dtype == DType::none) throw file_error("{}: has no tensor {}", source_.where(), name);
+    if (!is_weight_dtype(v.dtype))
+      throw file_error("{}: {} is {}; weights are f32, f16 or bf16", source_.where(), name, dtype_name(v.dtype));
+    // A 1×1 convolution and a linear layer hold the same numbers; old files store one as the other.
+    Shape shape = v.shape;
+    if (weight.shape.rank() == 2 && shape.rank() == 4 && shape[2] == 1 && shape[3] == 1) shape = Shape{shape[0], shape[1]};
+    if (weight.shape.rank() == 4 && shape.rank() == 2) shape = Shape{shape[0], shape[1], 1, 1};
+    bool fits = shape.rank() == weight.shape.rank();
+    for (int i = 1; fits && i < shape.rank(); ++i) fits = shape[i] == weight.shape[i];
+    if (!fits)
+      throw file_error("{}: {} is {}, the model wants {}", source_.where(), name, v.shape.to_string(), weight.shape.to_string());
+    rows += shape[0];
+    views.push_back(TensorView::dense(const_cast<std::byte*>(v.data), v.dtype, shape));
+  }
+  if (rows != weight.shape[0])
+    throw file_error("{}: {} has {} rows, the model wants {}", source_.where(), weight.parts[0], rows, weight.shape[0]);
+  return views;
+}
+
+void WeightStore::release(const Value& weight) const {
+  for (const std::string& name : weight.parts) source_.release(name);
+}
+
+void* WeightStore::allocate(size_t bytes, const std::string& key) {
+  void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (p == nullptr) throw resource_error("no memory for {} bytes of weights ({} so far)", bytes, bytes_);
+  memory_[key].reset(p);
+  bytes_ += bytes;
+  return p;
+}
+
+void WeightStore::resolve(Graph& graph) const {
+  for (Value& v : graph.mutable_values())
+    if (v.kind == ValueKind::weight) v.dtype = parts(v)[0].dtype;
+  // Small weights reach kernels in f32.
+  for (const Node& node : graph.nodes())
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      if (node.inputs[i] != kNoValue && op_def(node.kind()).role(int(i)) == SlotRole::vector)
+        graph.mutable_values()[size_t(node.inputs[i])].dtype = DType::f32;
+}
+
+void WeightStore::bind(const Plan& plan, const Step& step, KernelCall& call) {
+  const Node& node = plan.graph.nodes()[size_t(step.node)];
+  const OpDef& op = op_def(node.kind());
+  const KernelDef& kernel = *step.selection.kernel;
+  for (int slot = 0; slot < op.inputs; ++slot) {
+    if (node.inputs[size_t(slot)] == kNoValue || op.role(slot) == SlotRole::activation) continue;
+    const Value& weight = plan.graph.value(node.inputs[size_t(slot)]);
+    if (op.role(slot) == SlotRole::table) {
+      call.in[slot].data = parts(weight)[0].data;
+      continue;
+    }
+    const bool packed = op.role(slot) == SlotRole::packed;
+    std::string key = packed ? fmt::format("{}:{}", kernel.pack_format, dtype_name(weight.dtype)) : "vector";
+    if (const auto* gemm = std::get_if<GemmAttrs>(&node.attrs); gemm && gemm->epilogue.geglu && packed) key += ":geglu";
+    for (const std::string& name : weight.parts) key += ":" + name;
+
+    void* memory = nullptr;
+    if (const auto found = memory_.find(key); found != memory_.end()) {
+      memory = found->second.get();
+    } else if (packed) {
+      const std::vector<TensorView> views = parts(weight);
+      memory = allocate(kernel.packed_bytes(call), key);
+      pool_.run([&](const Team& team) { kernel.pack(call, views, memory, team); });
+      release(weight);
+    } else {
+      memory = allocate(size_t(weight.shape.elements()) * sizeof(float), key);
+      float* to = static_cast<float*>(memory);
+      for (const std::string& name : weight.parts) {
+        const WeightView v = source_.find(name);
+        for (int64_t i = 0; i < v.shape.elements(); ++i) *to++ = element(v, i);
+      }
+    }
+    if (packed)
+      call.packed = memory;
+    else
+      call.in[slot].data = memory;
+  }
+}
+
+}  // namespace darkroom

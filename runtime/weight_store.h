@@ -1,0 +1,46 @@
+// The weights of a model as its kernels want them: packed once, shared by all plans.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/plan.h"
+#include "runtime/thread_pool.h"
+#include "runtime/weight_source.h"
+
+namespace darkroom {
+
+class WeightStore {
+ public:
+  // The source and the pool must outlive the store.
+  WeightStore(const WeightSource& source, ThreadPool& pool) : source_(source), pool_(pool) {}
+
+  // Sets each weight's dtype to what the source has. Throws file_error naming a tensor that is missing, that has another
+  // shape than the graph, or a type that weights cannot have.
+  void resolve(Graph& graph) const;
+
+  // The weights of one step: call.packed, and data of the vector and table slots. Packs what is not packed yet and lets
+  // the source's pages go. Throws as resolve() does, and resource_error where there is no memory.
+  void bind(const Plan& plan, const Step& step, KernelCall& call);
+
+  size_t bytes() const { return bytes_; }
+
+ private:
+  struct Free {
+    void operator()(void* p) const;
+  };
+  using Memory = std::unique_ptr<void, Free>;
+
+  std::vector<TensorView> parts(const Value& weight) const;
+  void release(const Value& weight) const;
+  void* allocate(size_t bytes, const std::string& key);
+
+  const WeightSource& source_;
+  ThreadPool& pool_;
+  std::map<std::string, Memory> memory_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace darkroom
