@@ -48,8 +48,7 @@ std::byte* Executable::memory_of(ValueId id, std::byte* arena) const {
   const ValueId root = graph.root(id);
   const Placement& p = plan_.placements[size_t(root)];
   std::byte* base = p.place == Place::arena ? arena + p.offset : external_[size_t(root)];
-  const Value& v = graph.value(id);
-  return v.kind == ValueKind::view ? base + size_t(v.view.offset) * dtype_size(v.dtype) : base;
+  return base + size_t(graph.offset(id)) * dtype_size(graph.value(id).dtype);
 }
 
 void Executable::resolve(std::byte* arena) {

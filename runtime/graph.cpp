@@ -77,14 +77,12 @@ Value make_view(const TensorView& window, const ViewSpec& spec) {
 
 }  // namespace
 
-// A view of a view is a view of the root: offsets add up, so that views are one level deep.
 ValueId Graph::slice(ValueId base, int64_t begin, int64_t count) {
   TensorView window = view(base);
   if (begin < 0 || count <= 0 || begin > window.channels() - count)
     throw usage_error("{}: channels {}..{} of {}", name_, begin, begin + count, window.shape.to_string());
   window.shape[-1] = count;
-  const int64_t offset = value(base).kind == ValueKind::view ? value(base).view.offset : 0;
-  values_.push_back(make_view(window, {root(base), offset + begin, window.stride}));
+  values_.push_back(make_view(window, {base, begin, window.stride}));
   return ValueId(values_.size() - 1);
 }
 
@@ -102,8 +100,7 @@ ValueId Graph::reshape(ValueId base, const Shape& shape) {
       step *= shape[i];
     }
   }
-  const int64_t offset = value(base).kind == ValueKind::view ? value(base).view.offset : 0;
-  values_.push_back(make_view(to, {root(base), offset, to.stride}));
+  values_.push_back(make_view(to, {base, 0, to.stride}));
   return ValueId(values_.size() - 1);
 }
 
@@ -115,20 +112,25 @@ ValueId Graph::split_heads(ValueId base, int64_t heads) {
   TensorView to = from;
   to.shape = Shape{from.shape[0], heads, from.shape[1], dim};
   to.stride = {from.stride[0], dim, from.stride[1], 1};
-  const int64_t offset = value(base).kind == ValueKind::view ? value(base).view.offset : 0;
-  values_.push_back(make_view(to, {root(base), offset, to.stride}));
+  values_.push_back(make_view(to, {base, 0, to.stride}));
   return ValueId(values_.size() - 1);
 }
 
 ValueId Graph::root(ValueId id) const {
-  while (value(id).kind == ValueKind::view) id = value(id).view.base;
+  while (value(id).view.base != kNoValue) id = value(id).view.base;
   return id;
+}
+
+int64_t Graph::offset(ValueId id) const {
+  int64_t total = 0;
+  for (; value(id).view.base != kNoValue; id = value(id).view.base) total += value(id).view.offset;
+  return total;
 }
 
 TensorView Graph::view(ValueId id) const {
   const Value& v = value(id);
   TensorView window = TensorView::dense(nullptr, v.dtype, v.shape);
-  if (v.kind == ValueKind::view) window.stride = v.view.stride;
+  if (v.view.base != kNoValue) window.stride = v.view.stride;
   return window;
 }
 
@@ -143,9 +145,16 @@ void Graph::check() const {
       fail(v.name, "a view of nothing");
     ready[i] = v.kind == ValueKind::input || v.kind == ValueKind::weight;
   }
+  // An assembled value is there once all that lies in it has been written.
+  std::vector<int> missing(values_.size(), 0);
+  for (const Node& node : nodes_)
+    if (node.output >= 0 && size_t(node.output) < values_.size() && value(node.output).view.base != kNoValue)
+      ++missing[size_t(root(node.output))];
   const auto check_use = [&](const std::string& where, ValueId id) {
     if (id < 0 || size_t(id) >= values_.size()) fail(where, fmt::format("operand {} does not exist", id));
-    if (!ready[size_t(root(id))]) fail(where, fmt::format("operand {} is used before it is produced", id));
+    ValueId source = id;  // what produces it: itself, what it is a view of, or the assembled whole
+    while (value(source).kind == ValueKind::view) source = value(source).view.base;
+    if (!ready[size_t(source)]) fail(where, fmt::format("operand {} is used before it is produced", id));
   };
   for (size_t n = 0; n < nodes_.size(); ++n) {
     const Node& node = nodes_[n];
@@ -163,6 +172,7 @@ void Graph::check() const {
     if (!(inferred == out.shape))
       fail(node.name, fmt::format("output is {}, the op says {}", out.shape.to_string(), inferred.to_string()));
     ready[size_t(node.output)] = true;
+    if (out.view.base != kNoValue && --missing[size_t(root(node.output))] == 0) ready[size_t(root(node.output))] = true;
   }
   for (const GraphOutput& o : outputs_) check_use(o.name, o.value);
 }

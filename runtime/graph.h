@@ -21,10 +21,11 @@ enum class ValueKind : uint8_t {
   weight,      // from the weight source
   activation,  // an op's result
   view,        // a window onto another value: no memory of its own
+  assembled,   // written by other nodes, piece by piece: activations that lie in it
 };
 
 // The window of a view onto `base`, in elements: where it begins and how it is strided. Views are made by slice(),
-// reshape() and split_heads() and cost nothing.
+// reshape() and split_heads() and cost nothing. An activation with such a window is written in place into its base.
 struct ViewSpec {
   ValueId base = kNoValue;
   int64_t offset = 0;
@@ -38,7 +39,7 @@ struct Value {
   std::string name;                    // inputs, outputs and weights have one
   NodeId producer = -1;                // activations
   std::vector<std::string> parts;      // weights: stored tensors, one below the other along dimension 0
-  ViewSpec view;                       // views
+  ViewSpec view;                       // views; and activations that lie in an assembled value
 };
 
 struct Node {
@@ -83,10 +84,12 @@ class Graph {
   const std::vector<GraphOutput>& outputs() const { return outputs_; }
   const Value& value(ValueId id) const { return values_[size_t(id)]; }
   const Shape& shape(ValueId id) const { return value(id).shape; }
-  // The value that owns the memory behind `id`: follows views to their base.
+  // The value that owns the memory behind `id`: follows windows to their base.
   ValueId root(ValueId id) const;
-  // The value as kernels see it, without memory, as if every root were dense. Views keep their strides (not offsets).
+  // The value as kernels see it, without memory, as if every root were dense. Windows keep their strides.
   TensorView view(ValueId id) const;
+  // Elements from the beginning of the root's memory to that of `id`.
+  int64_t offset(ValueId id) const;
 
   // Passes rewrite graphs: they read the old one and build a new one, or edit in place through these.
   std::vector<Value>& mutable_values() { return values_; }

@@ -47,10 +47,15 @@ Plan make_plan(Graph source, const PlanOptions& options) {
     p.last = v.producer;
     if (v.kind == ValueKind::input) p.place = Place::external;
     if (v.kind == ValueKind::weight) p.place = Place::weight;
-    if (v.kind == ValueKind::activation) p.place = Place::arena;
+    if (v.kind == ValueKind::activation && v.view.base == kNoValue && v.producer >= 0) p.place = Place::arena;
+    if (v.kind == ValueKind::assembled) {
+      p.place = Place::arena;
+      p.first = steps;
+    }
   }
   for (const GraphOutput& output : graph.outputs()) {
-    if (graph.value(output.value).kind != ValueKind::activation)
+    const Value& v = graph.value(output.value);
+    if ((v.kind != ValueKind::activation && v.kind != ValueKind::assembled) || v.view.base != kNoValue)
       throw internal_error("{}: output {} is no activation", graph.name(), output.name);
     plan.placements[size_t(output.value)].place = Place::external;
   }
@@ -59,6 +64,9 @@ Plan make_plan(Graph source, const PlanOptions& options) {
     const Node& node = graph.nodes()[size_t(s)];
     for (ValueId id : node.inputs)
       if (id != kNoValue) plan.placements[size_t(graph.root(id))].last = s;
+    Placement& written = plan.placements[size_t(graph.root(node.output))];
+    written.first = std::min(written.first, s);
+    written.last = std::max(written.last, s);
     const KernelCall call = call_of(graph, node);
     Step step;
     step.node = s;

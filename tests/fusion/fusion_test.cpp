@@ -1,0 +1,204 @@
+// Each pass alone, all together and none: the same result. And each pass finds what it is there for.
+#include "runtime/fusion.h"
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/core/error.h"
+#include "model/clip.h"
+#include "model/unet.h"
+#include "model/vae.h"
+#include "tests/support/graph_run.h"
+
+namespace darkroom::testing {
+namespace {
+
+UNetConfig small_unet(bool linear) {
+  UNetConfig c;
+  c.block_out_channels = {16, 32};
+  c.down_attention = {true, false};
+  c.up_attention = {false, true};
+  c.layers_per_block = {1, 1};
+  c.num_attention_heads = {2, 4};
+  c.transformer_layers_per_block = {1, 1};
+  c.cross_attention_dim = 24;
+  c.norm_num_groups = 8;
+  c.use_linear_projection = linear;
+  return c;
+}
+
+Graph unet(bool linear, DType dtype = DType::f32, int64_t batch = 2) {
+  UNetGraphOptions options;
+  options.batch = batch;
+  options.height = 9;  // odd: the upsample is not twice
+  options.width = 6;
+  options.tokens = 11;
+  options.dtype = dtype;
+  return build_unet(small_unet(linear), options);
+}
+
+Graph decoder() {
+  VaeConfig config;
+  config.block_out_channels = {16, 16, 32};
+  config.layers_per_block = 1;
+  config.norm_num_groups = 8;
+  VaeGraphOptions options;
+  options.height = options.width = 5;
+  return build_vae_decoder(config, options);
+}
+
+Graph text() {
+  ClipTextConfig config;
+  config.vocab_size = 100;
+  config.hidden_size = 32;
+  config.intermediate_size = 64;
+  config.num_attention_heads = 4;
+  config.num_hidden_layers = 2;
+  ClipGraphOptions options;
+  options.pooled = true;
+  return build_clip(config, "text_encoder", options);
+}
+
+DisabledPasses all_passes() {
+  DisabledPasses names;
+  for (const FusionPass& pass : fusion_passes()) names.insert(std::string(pass.name));
+  return names;
+}
+
+int count_of(std::string_view pass, const std::vector<PassReport>& report) {
+  for (const PassReport& r : report)
+    if (r.name == pass) return r.count;
+  return -1;
+}
+
+// The whole graph by primitive ops alone, by ref alone: what every fused run is held against.
+Named expected(const Graph& graph, const WeightSource& weights, const Named& inputs) {
+  Graph plain = graph;
+  run_fusion(plain, all_passes());
+  PlanOptions options;
+  options.isa = Isa::baseline;
+  return run_graph(plain, weights, inputs, options);
+}
+
+class Fusion : public ::testing::TestWithParam<std::string_view> {};
+
+TEST_P(Fusion, OnAndOffGiveTheSame) {
+  const std::string pass(GetParam());
+  for (const Graph& graph : {unet(false), unet(true), decoder(), text()}) {
+    SCOPED_TRACE(graph.name());
+    NamedWeights weights;
+    weights.add(graph);
+    const Named inputs = random_inputs(graph), reference = expected(graph, weights, inputs);
+    DisabledPasses only = all_passes(), without;
+    only.erase(pass);
+    without.insert(pass);
+    for (const DisabledPasses& disabled : {only, without, DisabledPasses{}}) {
+      Graph fused = graph;
+      run_fusion(fused, disabled);
+      for (int threads : {1, 2}) {
+        PlanOptions options;
+        options.threads = threads;
+        for (const auto& [name, values] : run_graph(fused, weights, inputs, options)) {
+          const double error = relative_l2(values, reference.at(name));
+          if (!(error < 1e-5)) ADD_FAILURE() << name << ": " << error << " with " << disabled.size() << " passes off";
+        }
+      }
+    }
+  }
+}
+
+std::vector<std::string_view> names() {
+  std::vector<std::string_view> all;
+  for (const FusionPass& pass : fusion_passes()) all.push_back(pass.name);
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Pass, Fusion, ::testing::ValuesIn(names()), [](const auto& info) { return std::string(info.param); });
+
+TEST(FusionCounts, EveryPassFindsItsOps) {
+  Graph graph = unet(true);
+  const size_t before = graph.nodes().size();
+  const std::vector<PassReport> report = run_fusion(graph, {"concat_in_place"});
+  EXPECT_EQ(count_of("group_norm_silu", report), 8 * 2 + 1);  // two a resnet, and the last
+  EXPECT_EQ(count_of("packed_qkv", report), 8);   // 4 transformers: self-attention, and K with V of cross-attention
+  EXPECT_EQ(count_of("geglu", report), 4);
+  EXPECT_EQ(count_of("two_sources", report), 4);  // one skip a resnet on the way up
+  EXPECT_EQ(count_of("upsample_conv", report), 1);
+  EXPECT_LT(graph.nodes().size(), before * 2 / 3);
+  for (const Node& node : graph.nodes()) {
+    EXPECT_NE(node.kind(), OpKind::concat) << node.name;
+    EXPECT_NE(node.kind(), OpKind::add) << node.name;
+    if (node.kind() == OpKind::group_norm_silu) {
+      EXPECT_GE(node.provenance.size(), 2u) << node.name;
+    }
+  }
+}
+
+TEST(FusionCounts, ConcatInPlaceLeavesNoCopy) {
+  Graph graph = unet(false);
+  const std::vector<PassReport> report = run_fusion(graph, {"two_sources"});
+  EXPECT_EQ(count_of("concat_in_place", report), 4);
+  for (const Node& node : graph.nodes()) EXPECT_NE(node.kind(), OpKind::concat) << node.name;
+}
+
+TEST(FusionNames, UnknownIsRefusedByName) {
+  try {
+    check_pass_name("no_such_pass");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::usage);
+    EXPECT_NE(std::string(e.what()).find("group_norm_silu"), std::string::npos);
+  }
+}
+
+// What a hoisted graph computes, handed to the rest, gives the whole graph's result, to the bit.
+TEST(Hoist, PromptAndSchedulePartsAreTheSameBits) {
+  Graph graph = unet(true);
+  run_fusion(graph, {});
+  NamedWeights weights;
+  weights.add(unet(true));
+  Named inputs = random_inputs(graph);
+  const Named whole = run_graph(graph, weights, inputs);
+
+  Graph rest = graph;
+  const std::string_view prompt[] = {"context"}, schedule[] = {"timestep"};
+  const Graph text = hoist(rest, prompt, "prompt"), time = hoist(rest, schedule, "schedule");
+  EXPECT_EQ(text.outputs().size(), 4u);  // K and V of each cross-attention
+  EXPECT_EQ(time.outputs().size(), 8u);  // the time embedding of each resnet
+  for (const Value& v : rest.values())
+    if (v.kind == ValueKind::input) {
+      EXPECT_NE(v.name, "timestep");
+    }
+  Named given = inputs;
+  given.merge(run_graph(text, weights, inputs));
+  given.merge(run_graph(time, weights, inputs));
+  EXPECT_EQ(run_graph(rest, weights, given), whole);
+}
+
+TEST(SameBytes, BatchDoesNotChangeASample) {
+  Graph two = unet(false, DType::f32, 2), one = unet(false, DType::f32, 1);
+  NamedWeights weights;
+  weights.add(two);
+  Named inputs = random_inputs(two), first;
+  for (const auto& [name, values] : inputs) first[name] = {values.begin(), values.begin() + std::ptrdiff_t(values.size() / 2)};
+  run_fusion(two, {});
+  run_fusion(one, {});
+  const std::vector<float> both = run_graph(two, weights, inputs).at("noise_pred");
+  const std::vector<float> alone = run_graph(one, weights, first).at("noise_pred");
+  EXPECT_TRUE(std::equal(alone.begin(), alone.end(), both.begin()));
+}
+
+TEST(Bf16, StaysNearF32) {
+  Graph f32 = unet(true), bf16 = unet(true, DType::bf16);
+  NamedWeights weights;
+  weights.add(f32);
+  const Named inputs = random_inputs(f32);
+  run_fusion(bf16, {});
+  const double error = relative_l2(run_graph(bf16, weights, inputs).at("noise_pred"), expected(f32, weights, inputs).at("noise_pred"));
+  EXPECT_LT(error, 3e-2);
+  EXPECT_GT(error, 1e-5) << "bf16 did not round: was it run?";
+}
+
+}  // namespace
+}  // namespace darkroom::testing
