@@ -64,7 +64,7 @@ void Executable::resolve(std::byte* arena) {
   }
 }
 
-bool Executable::run(const std::atomic<bool>* cancel) {
+bool Executable::run(const std::atomic<bool>* cancel, Trace* trace) {
   for (const Binding& b : bindings_)
     if (b.data == nullptr) throw internal_error("{}: {} is not bound", plan_.graph.name(), b.name);
   resolve(arena_.data());
@@ -74,10 +74,17 @@ bool Executable::run(const std::atomic<bool>* cancel) {
   bool stop[2] = {false, false};
   bool finished = true;
   pool_.run([&](const Team& team) {
+    const bool traces = trace != nullptr && team.index == 0;
+    Trace::Clock::time_point begin{};
     for (size_t s = 0; s < calls_.size(); ++s) {
+      if (traces) begin = Trace::Clock::now();
       plan_.steps[s].selection.kernel->launch(calls_[s], team);
       if (team.index == 0) stop[s % 2] = cancel != nullptr && cancel->load(std::memory_order_relaxed);
       team.sync();
+      if (traces) {
+        const Node& node = plan_.graph.nodes()[s];
+        trace->add(node.name, op_def(node.kind()).name, begin, Trace::Clock::now());
+      }
       if (!stop[s % 2] || s + 1 == calls_.size()) continue;
       if (team.index == 0) finished = false;
       return;

@@ -8,6 +8,7 @@
 
 #include "runtime/plan.h"
 #include "runtime/thread_pool.h"
+#include "runtime/trace.h"
 #include "runtime/weight_store.h"
 
 namespace darkroom {
@@ -39,7 +40,8 @@ class Executable {
 
   // True where it ran to its end, false where `cancel` became true between two steps. Allocates nothing.
   // Throws internal_error, before the first step, where something is not bound.
-  bool run(const std::atomic<bool>* cancel = nullptr);
+  // Each step's time goes to `trace`, where there is one.
+  bool run(const std::atomic<bool>* cancel = nullptr, Trace* trace = nullptr);
 
  private:
   struct Binding {

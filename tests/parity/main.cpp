@@ -1,0 +1,59 @@
+// darkroom_parity -m MODEL OUTPUTS_FOLDER [--dtype T] [--device D]: see parity.h.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "kernels/core/error.h"
+#include "tests/parity/parity.h"
+
+namespace {
+
+using namespace darkroom;
+using namespace darkroom::parity;
+
+int run(int argc, char** argv) {
+  CLI::App app("Holds a model's outputs against those of an independent implementation.");
+  std::string model, folder, dtype = "f32", device = "cpu";
+  bool allow_ref = false;
+  int threads = default_threads();
+  app.add_option("-m,--model", model, "a .sdw file or a diffusers folder")->required();
+  app.add_option("OUTPUTS_FOLDER", folder, "laid out like tests/golden/outputs/*")->required();
+  app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_option("--device", device, "where to run")->check(CLI::IsMember({"cpu"}))->capture_default_str();
+  app.add_option("--threads", threads, "threads")->capture_default_str();
+  app.add_flag("--allow-ref", allow_ref, "do not fail where a step ran a reference kernel");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+
+  Limits limits;
+  if (dtype == "bf16") limits = {3e-2, 0, 0};
+  Report report(limits);
+  const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(model);
+  SessionOptions options;
+  options.threads = threads;
+  Subject subject(*checkpoint, options, dtype == "bf16" ? DType::bf16 : DType::f32);
+  for (const char* component : {"text_encoder", "text_encoder_2"})
+    if (checkpoint->has_component(component)) compare_text(subject, component, Safetensors(folder + "/" + component + ".safetensors"), report);
+  compare_unet(subject, Safetensors(folder + "/unet.safetensors"), report);
+  compare_vae(subject, Safetensors(folder + "/vae.safetensors"), report);
+  compare_trajectories(subject, folder, report);
+  if (!allow_ref && !subject.session.reference_steps().empty())
+    report.fail(fmt::format("{} steps ran a reference kernel, first {}", subject.session.reference_steps().size(),
+                            *subject.session.reference_steps().begin()));
+  return report.finish();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "darkroom_parity: {}\n", e.what());
+    return 1;
+  }
+}
