@@ -19,8 +19,14 @@ struct SamplerBuilder {
   double eta(double fallback) const { return options.eta.value_or(fallback); }
   Spacing spacing(Spacing own) const { return options.spacing ? *options.spacing : config.spacing.value_or(own); }
 
-  // Opens the next call of the network; updates are appended to it.
-  void call(double timestep, double input_scale = 1.0) { program.steps.push_back({double(float(timestep)), input_scale, false, {}}); }
+  // Opens the next call of the network; updates are appended to it. At ᾱ, for x = √ᾱ·x0 + √(1−ᾱ)·ε:
+  void call_at_alpha(double timestep, double alpha_cumprod) {
+    program.steps.push_back({double(float(timestep)), 1.0, std::sqrt(alpha_cumprod), std::sqrt(1 - alpha_cumprod), false, {}});
+  }
+  // At σ, for x = x0 + σ·ε:
+  void call_at_sigma(double timestep, double sigma) {
+    program.steps.push_back({double(float(timestep)), 1 / std::sqrt(sigma * sigma + 1), 1.0, sigma, false, {}});
+  }
   Linear noise() {
     program.steps.back().draws = true;
     return Linear::of(kSlotNoise);

@@ -55,6 +55,7 @@ struct SlotUpdate {
 struct SamplerStep {
   double timestep;     // what the network is told; may be fractional
   double input_scale;  // the network sees input_scale · x
+  double signal, noise;  // the level at this call: x = signal · x0 + noise · ε
   bool draws = false;  // one tensor of fresh noise, whether or not its coefficient is zero
   std::vector<SlotUpdate> updates;
 };

@@ -19,7 +19,7 @@ void sample_ddim(SamplerBuilder& b) {
   for (size_t i = size_t(b.options.begin); i < b.program.timesteps.size(); ++i) {
     const double t = b.program.timesteps[i], a = alpha_at(b, t), a_prev = alpha_at(b, t - stride);
     const double deviation = eta * std::sqrt((1 - a_prev) / (1 - a) * (1 - a / a_prev));
-    b.call(t);
+    b.call_at_alpha(t, a);
     const Linear x0 = b.x0(std::sqrt(a), std::sqrt(1 - a)), eps = b.epsilon(std::sqrt(a), std::sqrt(1 - a));
     Linear x = std::sqrt(a_prev) * x0 + std::sqrt(std::max(0.0, 1 - a_prev - deviation * deviation)) * eps;
     if (eta > 0) x += deviation * b.noise();
@@ -35,7 +35,7 @@ void sample_ddpm(SamplerBuilder& b) {
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
     const double a = alpha_at(b, times[i]), a_prev = i + 1 < times.size() ? alpha_at(b, times[i + 1]) : 1.0;
     const double alpha = a / a_prev, beta = 1 - alpha;
-    b.call(times[i]);
+    b.call_at_alpha(times[i], a);
     Linear x = (std::sqrt(a_prev) * beta / (1 - a)) * b.x0(std::sqrt(a), std::sqrt(1 - a)) +
                (std::sqrt(alpha) * (1 - a_prev) / (1 - a)) * Linear::of(kSlotX);
     if (times[i] > 0) x += std::sqrt(std::max((1 - a_prev) / (1 - a) * beta, 1e-20)) * b.noise();
@@ -57,7 +57,7 @@ void sample_pndm(SamplerBuilder& b) {
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
     const size_t counter = i - size_t(b.options.begin);
     double t = times[i], t_prev = t - stride;
-    b.call(t);
+    b.call_at_alpha(t, alpha_at(b, t));
     Linear out, x = Linear::of(kSlotX);
     if (counter == 1) {
       // The first step again, with the mean of both outputs.
@@ -103,7 +103,7 @@ void sample_lcm(SamplerBuilder& b) {
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
     const double t = times[i], a = alpha_at(b, t), scaled = t * b.config.timestep_scaling, data = 0.5;
     const double skip = data * data / (scaled * scaled + data * data), out = scaled / std::sqrt(scaled * scaled + data * data);
-    b.call(t);
+    b.call_at_alpha(t, a);
     Linear x = out * b.x0(std::sqrt(a), std::sqrt(1 - a)) + skip * Linear::of(kSlotX);
     if (i + 1 < times.size()) {
       const double a_prev = alpha_at(b, times[i + 1]);
@@ -122,7 +122,7 @@ void sample_tcd(SamplerBuilder& b) {
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
     const double t = times[i], t_prev = i + 1 < times.size() ? times[i + 1] : 0.0;
     const double a = alpha_at(b, t), a_prev = alpha_at(b, t_prev), a_s = alpha_at(b, std::floor((1 - eta) * t_prev));
-    b.call(t);
+    b.call_at_alpha(t, a);
     Linear x = std::sqrt(a_s) * b.x0(std::sqrt(a), std::sqrt(1 - a)) +
                std::sqrt(1 - a_s) * b.epsilon(std::sqrt(a), std::sqrt(1 - a));
     if (eta > 0 && i + 1 < times.size()) x = std::sqrt(a_prev / a_s) * x + std::sqrt(1 - a_prev / a_s) * b.noise();

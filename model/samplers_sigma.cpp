@@ -26,7 +26,7 @@ void sample_euler(SamplerBuilder& b) {
   const std::vector<double>&times = b.program.timesteps, &sigmas = b.program.sigmas;
   b.start_exploding(sigmas[size_t(b.options.begin)]);
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
-    b.call(times[i], input_scale_of(sigmas[i]));
+    b.call_at_sigma(times[i], sigmas[i]);
     b.set(kSlotX, kX + (sigmas[i + 1] - sigmas[i]) * derivative(b, sigmas[i]));
   }
 }
@@ -37,7 +37,7 @@ void sample_euler_ancestral(SamplerBuilder& b) {
   b.start_exploding(sigmas[size_t(b.options.begin)]);
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
     const Ancestral step(sigmas[i], sigmas[i + 1], b.eta(1.0));
-    b.call(times[i], input_scale_of(sigmas[i]));
+    b.call_at_sigma(times[i], sigmas[i]);
     b.set(kSlotX, kX + (step.down - sigmas[i]) * derivative(b, sigmas[i]) + step.up * b.noise());
   }
 }
@@ -51,13 +51,13 @@ void sample_heun(SamplerBuilder& b) {
   b.start_exploding(sigmas[size_t(b.options.begin)]);
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
     const double dt = sigmas[i + 1] - sigmas[i];
-    b.call(times[i], input_scale_of(sigmas[i]));
+    b.call_at_sigma(times[i], sigmas[i]);
     const Linear slope = derivative(b, sigmas[i]);
     if (sigmas[i + 1] > 0) {
       b.set(kStart, kX);
       b.set(kSlope, slope);
       b.set(kSlotX, kX + dt * Linear::of(kSlope));
-      b.call(times[i + 1], input_scale_of(sigmas[i + 1]));
+      b.call_at_sigma(times[i + 1], sigmas[i + 1]);
       b.set(kSlotX, Linear::of(kStart) + (dt / 2) * (Linear::of(kSlope) + derivative(b, sigmas[i + 1])));
     } else {
       b.set(kSlotX, kX + dt * slope);
@@ -101,7 +101,7 @@ void sample_lms(SamplerBuilder& b) {
   };
   int slopes = 0;
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
-    b.call(times[i], input_scale_of(sigmas[i]));
+    b.call_at_sigma(times[i], sigmas[i]);
     b.set(kSlopes + slopes % kOrder, derivative(b, sigmas[i]));
     ++slopes;
     Linear x = kX;
@@ -134,7 +134,7 @@ void dpm2(SamplerBuilder& b, double eta, bool ancestral) {
       b.program.sigmas.push_back(sigmas[i + 1]);
     }
     if (i < size_t(b.options.begin)) continue;
-    b.call(times[i], input_scale_of(sigmas[i]));
+    b.call_at_sigma(times[i], sigmas[i]);
     const Linear slope = derivative(b, sigmas[i]);
     if (last) {
       b.set(kSlotX, kX + (0.0 - sigmas[i]) * slope);
@@ -142,7 +142,7 @@ void dpm2(SamplerBuilder& b, double eta, bool ancestral) {
     }
     b.set(kStart, kX);
     b.set(kSlotX, kX + (middle - sigmas[i]) * slope);
-    b.call(middle_time, input_scale_of(middle));
+    b.call_at_sigma(middle_time, middle);
     Linear x = Linear::of(kStart) + (step.down - sigmas[i]) * derivative(b, middle);
     if (ancestral) x += step.up * b.noise();
     b.set(kSlotX, x);
@@ -164,7 +164,7 @@ void sample_dpmpp_2s_ancestral(SamplerBuilder& b) {
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
     const double sigma = sigmas[i];
     const Ancestral step(sigma, sigmas[i + 1], b.eta(1.0));
-    b.call(times[i], input_scale_of(sigma));
+    b.call_at_sigma(times[i], sigma);
     if (step.down == 0) {
       b.set(kSlotX, kX - sigma * derivative(b, sigma));
       continue;
@@ -172,7 +172,7 @@ void sample_dpmpp_2s_ancestral(SamplerBuilder& b) {
     const double middle = std::sqrt(sigma * step.down);
     b.set(kStart, kX);
     b.set(kSlotX, (middle / sigma) * kX + (1 - middle / sigma) * b.x0_exploding(sigma));
-    b.call(b.schedule.time_of(middle), input_scale_of(middle));
+    b.call_at_sigma(b.schedule.time_of(middle), middle);
     Linear x = (step.down / sigma) * Linear::of(kStart) + (1 - step.down / sigma) * b.x0_exploding(middle);
     if (step.up > 0) x += step.up * b.noise();
     b.set(kSlotX, x);

@@ -37,7 +37,7 @@ void sample_dpmpp_2m(SamplerBuilder& b) {
     const size_t done = i - size_t(b.options.begin);
     const Level s(sigmas[i]), t(sigmas[i + 1]);
     const Linear now = Linear::of(kOutputs + int(done % 2)), before = Linear::of(kOutputs + int((done + 1) % 2));
-    b.call(times[i]);
+    b.call_at_alpha(times[i], s.alpha * s.alpha);
     b.set(kOutputs + int(done % 2), b.x0(s.alpha, s.sigma));
     Linear x = first_order(s, t, kX, now);
     if (done > 0 && t.sigma > 0) {
@@ -59,7 +59,7 @@ void sample_dpmpp_2m_sde(SamplerBuilder& b) {
     const Level s(sigmas[i]), t(sigmas[i + 1]);
     const double decay = t.ratio / s.ratio, fresh = 1 - decay * decay;  // e^−h, 1 − e^−2h
     const Linear now = Linear::of(kOutputs + int(done % 2)), before = Linear::of(kOutputs + int((done + 1) % 2));
-    b.call(times[i]);
+    b.call_at_alpha(times[i], s.alpha * s.alpha);
     b.set(kOutputs + int(done % 2), b.x0(s.alpha, s.sigma));
     Linear x = (t.sigma / s.sigma * decay) * kX + t.alpha * fresh * now + t.sigma * std::sqrt(fresh) * b.noise();
     if (done > 0 && t.sigma > 0) {
@@ -85,7 +85,7 @@ void sample_dpmpp_2s(SamplerBuilder& b) {
     const size_t done = i - size_t(b.options.begin);
     const Level s(sigmas[i]), t(sigmas[i + 1]);
     const Linear now = Linear::of(kOutputs + int(done % 2)), before = Linear::of(kOutputs + int((done + 1) % 2));
-    b.call(times[i]);
+    b.call_at_alpha(times[i], s.alpha * s.alpha);
     b.set(kOutputs + int(done % 2), b.x0(s.alpha, s.sigma));
     if (order_of(i) == 1 || done == 0) {
       b.set(kStart, kX);
@@ -112,7 +112,7 @@ void sample_deis(SamplerBuilder& b) {
     const size_t done = i - size_t(b.options.begin);
     const Level s(sigmas[i]), t(sigmas[i + 1]);
     const Linear now = Linear::of(kOutputs + int(done % 2)), before = Linear::of(kOutputs + int((done + 1) % 2));
-    b.call(times[i]);
+    b.call_at_alpha(times[i], s.alpha * s.alpha);
     b.set(kOutputs + int(done % 2), b.epsilon(s.alpha, s.sigma));
     const bool lower = done == 0 || (i + 1 == n && n < 15);
     if (lower) {
@@ -138,7 +138,7 @@ void sample_unipc(SamplerBuilder& b) {
     const size_t done = i - size_t(b.options.begin);
     const auto output = [&](size_t back) { return Linear::of(kOutputs + int((done + 3 - back) % 3)); };
     const Level s(sigmas[i]), t(sigmas[i + 1]);
-    b.call(times[i]);
+    b.call_at_alpha(times[i], s.alpha * s.alpha);
     b.set(kOutputs + int(done % 3), b.x0(s.alpha, s.sigma));
 
     if (done > 0) {  // correct the step that led here

@@ -1,0 +1,387 @@
+#include "model/pipeline.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "kernels/core/error.h"
+#include "model/clip.h"
+#include "model/vae.h"
+
+namespace darkroom {
+
+namespace {
+
+UNetConfig read_unet(const Checkpoint& c) { return parse_unet_config(c.required_text("unet/config.json"), c.where() + ": unet/config.json"); }
+VaeConfig read_vae(const Checkpoint& c) { return parse_vae_config(c.required_text("vae/config.json"), c.where() + ": vae/config.json"); }
+
+// The text of a special token in special_tokens_map.json or tokenizer_config.json: a string, or an object with its content.
+std::optional<std::string> special_token(const std::optional<std::string>& text, const char* key) {
+  if (!text) return std::nullopt;
+  const nlohmann::json json = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains(key)) return std::nullopt;
+  const nlohmann::json& token = json[key];
+  if (token.is_string()) return token.get<std::string>();
+  if (token.is_object() && token.contains("content") && token["content"].is_string()) return token["content"].get<std::string>();
+  return std::nullopt;
+}
+
+// Where the text encoder's pooled output is taken: at the largest id in old configs, else at the first end token.
+int32_t pooled_index(const ClipTextConfig& config, const std::vector<int32_t>& ids, int32_t end) {
+  const auto at = config.eos_token_id == 2 ? std::ranges::max_element(ids) : std::ranges::find(ids, end);
+  return int32_t(at - ids.begin());
+}
+
+// LCM: the guidance scale as sinusoids.   Source: Luo et al. (2023), after Meng et al. (2023).
+std::vector<float> guidance_embedding(float cfg_scale, int64_t dim) {
+  std::vector<float> e(size_t(dim), 0.0f);
+  const int64_t half = dim / 2;
+  const double w = (double(cfg_scale) - 1) * 1000;
+  for (int64_t i = 0; i < half; ++i) {
+    const double angle = w * std::exp(-std::log(10000.0) * double(i) / double(half - 1));
+    e[size_t(i)] = float(std::sin(angle));
+    e[size_t(half + i)] = float(std::cos(angle));
+  }
+  return e;
+}
+
+// Noise comes in the order C H W, as the libraries draw it; latents lie as H W C.
+void draw(NoiseSource& source, int64_t channels, int64_t pixels, std::vector<float>& planar, std::vector<float>& out) {
+  source.normal(planar.data(), size_t(channels * pixels));
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t p = 0; p < pixels; ++p) out[size_t(p * channels + c)] = planar[size_t(c * pixels + p)];
+}
+
+}  // namespace
+
+Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions options)
+    : checkpoint_(std::move(checkpoint)),
+      options_(std::move(options)),
+      unet_(read_unet(*checkpoint_)),
+      vae_(read_vae(*checkpoint_)),
+      session_(*checkpoint_, options_.session) {
+  const std::string& where = checkpoint_->where();
+  if (const auto text = checkpoint_->text("scheduler/scheduler_config.json"))
+    scheduler_ = parse_scheduler_config(*text, where + ": scheduler/scheduler_config.json");
+  if (checkpoint_->has_component("text_encoder")) load_text_encoder("text_encoder", "tokenizer");
+  if (checkpoint_->has_component("text_encoder_2")) load_text_encoder("text_encoder_2", "tokenizer_2");
+  int64_t width = 0;
+  for (const TextEncoder& e : encoders_) width += e.config.hidden_size;
+  if (width != unet_.cross_attention_dim)
+    throw file_error("{}: the text encoders make {} numbers a token, the UNet wants {}", where, width, unet_.cross_attention_dim);
+  if (vae_.latent_channels != unet_.out_channels)
+    throw file_error("{}: the autoencoder has {} latent channels, the UNet makes {}", where, vae_.latent_channels, unet_.out_channels);
+  if (unet_.in_channels != unet_.out_channels && unet_.in_channels != 2 * unet_.out_channels + 1)
+    throw file_error("{}: a UNet that reads {} channels is not implemented", where, unet_.in_channels);
+  if (const auto index = checkpoint_->text("model_index.json")) {
+    const nlohmann::json json = nlohmann::json::parse(*index, nullptr, false);
+    zeros_for_no_negative_ = json.is_object() && json.value("force_zeros_for_empty_prompt", false);
+  }
+}
+
+void Pipeline::load_text_encoder(const std::string& component, const std::string& folder) {
+  const Checkpoint& c = *checkpoint_;
+  const std::string config = component + "/config.json";
+  const std::optional<std::string> vocab = c.text(folder + "/vocab.json");
+  Tokenizer tokenizer(c.required_text(folder + "/merges.txt"), vocab ? std::optional<std::string_view>(*vocab) : std::nullopt,
+                      c.where() + ": " + folder);
+  std::optional<std::string> pad = special_token(c.text(folder + "/special_tokens_map.json"), "pad_token");
+  if (!pad) pad = special_token(c.text(folder + "/tokenizer_config.json"), "pad_token");
+  int32_t pad_id = tokenizer.end_id();
+  if (pad) {
+    tokenizer.add_special(*pad);
+    pad_id = tokenizer.id_of(*pad);
+  }
+  encoders_.push_back({component, parse_clip_text_config(c.required_text(config), c.where() + ": " + config), std::move(tokenizer), pad_id,
+                       nullptr, -2, {}, {}, {}, {}, {}});
+  const TextEncoder& e = encoders_.back();
+  if (int64_t(e.tokenizer.vocabulary_size()) > e.config.vocab_size)
+    throw file_error("{}: {} has {} entries, {} embeds {}", c.where(), folder, e.tokenizer.vocabulary_size(), component, e.config.vocab_size);
+}
+
+ResolvedRequest Pipeline::resolve(const Request& given) const {
+  ResolvedRequest r{given, scheduler_, {}, {}};
+  Request& q = r.request;
+  const int unit = size_unit();
+  if (q.width == 0) q.width = q.image ? q.image->width : native_size();
+  if (q.height == 0) q.height = q.image ? q.image->height : native_size();
+  for (const auto& [size, name] : {std::pair(q.width, "width"), std::pair(q.height, "height")}) {
+    if (size < unit || size > 16384) throw usage_error("--{} {}: wants {} to 16384 pixels", name, size, unit);
+    if (size % unit != 0)
+      throw usage_error("--{} {}: is no multiple of {}; {} and {} are", name, size, unit, size / unit * unit, (size / unit + 1) * unit);
+  }
+  r.sampler = q.sampler.empty() ? sampler_of_class(scheduler_) : find_sampler(q.sampler, q.schedule ? nullptr : &q.schedule);
+  const bool consistency = r.sampler == "lcm" || r.sampler == "tcd";
+  if (q.steps == 0) q.steps = consistency ? 4 : 20;
+  if (!q.cfg_scale) q.cfg_scale = consistency ? 1.0f : 7.0f;
+  if (!(*q.cfg_scale >= 1 && *q.cfg_scale <= 100)) throw usage_error("--cfg-scale {}: wants 1 to 100", *q.cfg_scale);
+  if (q.eta && !(*q.eta >= 0 && *q.eta <= 1)) throw usage_error("--eta {}: wants 0 to 1", *q.eta);
+  int64_t layers = encoders_[0].config.num_hidden_layers;
+  for (const TextEncoder& e : encoders_) layers = std::min(layers, e.config.num_hidden_layers);
+  if (q.clip_skip < 0 || q.clip_skip > layers) throw usage_error("--clip-skip {}: wants 1 to {}", q.clip_skip, layers);
+  if (!q.mask.empty() && !q.image) throw usage_error("--mask: wants an image to keep the rest of: -i FILE");
+  if (q.image && (q.image->width != q.width || q.image->height != q.height))
+    throw internal_error("the image is {}x{}, the request {}x{}", q.image->width, q.image->height, q.width, q.height);
+  if (unet_.in_channels != unet_.out_channels && (!q.image || q.mask.empty()))
+    throw usage_error("this model paints into pictures: it wants -i IMAGE and --mask MASK");
+
+  SamplerOptions options{.sampler = std::string(r.sampler), .steps = q.steps, .begin = 0, .schedule = q.schedule, .spacing = q.spacing, .eta = q.eta};
+  if (q.image) {
+    if (!(q.strength > 0 && q.strength <= 1)) throw usage_error("--strength {}: wants more than 0, at most 1", q.strength);
+    options.begin = std::clamp(q.steps - int(float(q.steps) * q.strength), 0, q.steps - 1);
+  }
+  r.program = make_program(scheduler_, options);
+  return r;
+}
+
+size_t Pipeline::chunk_count(const std::string& prompt) const {
+  size_t n = 1;
+  for (const TextEncoder& e : encoders_)
+    n = std::max(n, tokenize_prompt(e.tokenizer, prompt, e.pad_id, int(e.config.max_position_embeddings)).size());
+  return n;
+}
+
+Pipeline::EncodedPrompt Pipeline::encode_prompt(const std::string& prompt, int clip_skip, size_t count) {
+  EncodedPrompt result;
+  const size_t width = size_t(unet_.cross_attention_dim);
+  size_t column = 0;
+  for (TextEncoder& e : encoders_) {
+    const int length = int(e.config.max_position_embeddings);
+    const size_t hidden = size_t(e.config.hidden_size);
+    std::vector<PromptChunk> chunks = tokenize_prompt(e.tokenizer, prompt, e.pad_id, length);
+    while (chunks.size() < count) chunks.push_back(empty_chunk(e.tokenizer, e.pad_id, length));
+    // XL reads the state before the last without the final norm; the others the last, normed.
+    const int64_t skip = clip_skip > 0 ? clip_skip - 1 : is_xl() ? 1 : 0;
+    const int64_t layers = e.config.num_hidden_layers - skip;
+    const bool pooled = is_xl() && e.config.with_projection;
+    if (!e.program || e.layers != layers) {
+      ClipGraphOptions options;
+      options.tokens = length;
+      options.layers = layers;
+      options.final_norm = !is_xl();
+      options.pooled = pooled;
+      options.dtype = options_.dtype;
+      e.program = session_.compile(build_clip(e.config, e.component, options));
+      e.layers = layers;
+      e.hidden.resize(size_t(length) * hidden);
+      e.pooled.resize(hidden);
+      e.text_embeds.resize(size_t(e.config.projection_dim));
+      e.ids.resize(size_t(length));
+      e.end_index.resize(1);
+      e.program->bind("input_ids", e.ids.data());
+      e.program->bind("hidden", e.hidden.data());
+      if (pooled) {
+        e.program->bind("eos_index", e.end_index.data());
+        e.program->bind("pooled", e.pooled.data());
+        e.program->bind("text_embeds", e.text_embeds.data());
+      }
+    }
+    result.tokens = int64_t(count) * length;
+    result.context.resize(size_t(result.tokens) * width);
+    for (size_t k = 0; k < chunks.size(); ++k) {
+      e.ids = chunks[k].ids;
+      e.end_index[0] = pooled_index(e.config, e.ids, e.tokenizer.end_id());
+      e.program->bind("input_ids", e.ids.data());
+      e.program->run();
+      apply_weights(chunks[k], e.hidden.data(), hidden);
+      for (size_t t = 0; t < size_t(length); ++t)
+        std::copy_n(e.hidden.begin() + std::ptrdiff_t(t * hidden), hidden,
+                    result.context.begin() + std::ptrdiff_t((k * size_t(length) + t) * width + column));
+      if (pooled && k == 0) result.pooled = e.text_embeds;
+    }
+    column += hidden;
+  }
+  return result;
+}
+
+// Rows: [without, with] the prompt where guided, else the prompt alone.
+Conditioning Pipeline::make_conditioning(const Request& q, bool guided, int64_t* tokens) {
+  const std::string negative = q.negative_prompt.value_or("");
+  const size_t count = std::max(chunk_count(q.prompt), guided ? chunk_count(negative) : 1);
+  Conditioning c;
+  const auto append = [&](const EncodedPrompt& p) {
+    c.context.insert(c.context.end(), p.context.begin(), p.context.end());
+    c.text_embeds.insert(c.text_embeds.end(), p.pooled.begin(), p.pooled.end());
+    *tokens = p.tokens;
+  };
+  if (guided) {
+    EncodedPrompt p = encode_prompt(negative, q.clip_skip, count);
+    if (!q.negative_prompt && zeros_for_no_negative_) {
+      std::ranges::fill(p.context, 0.0f);
+      std::ranges::fill(p.pooled, 0.0f);
+    }
+    append(p);
+  }
+  append(encode_prompt(q.prompt, q.clip_skip, count));
+  for (int row = 0; row < (guided ? 2 : 1); ++row) {
+    if (is_xl()) {
+      const float h = float(q.height), w = float(q.width);
+      c.time_ids.insert(c.time_ids.end(), {h, w, 0.0f, 0.0f, h, w});
+    }
+    if (unet_.time_cond_proj_dim > 0) {
+      const std::vector<float> e = guidance_embedding(*q.cfg_scale, unet_.time_cond_proj_dim);
+      c.guidance.insert(c.guidance.end(), e.begin(), e.end());
+    }
+  }
+  return c;
+}
+
+Denoiser& Pipeline::denoiser(const UNetGraphOptions& o) {
+  const UNetGraphOptions& have = denoiser_options_;
+  const bool same = denoiser_ && have.batch == o.batch && have.height == o.height && have.width == o.width && have.tokens == o.tokens;
+  if (!same) {
+    denoiser_ = std::make_unique<Denoiser>(session_, unet_, o);
+    denoiser_options_ = o;
+  }
+  return *denoiser_;
+}
+
+std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, NoiseSource& noise, const std::atomic<bool>* cancel) {
+  const VaeGraphOptions options{1, image.height, image.width, options_.dtype};
+  const Graph* planned = encoder_ ? &encoder_->plan().graph : nullptr;
+  if (!planned || !(planned->shape(0) == Shape{1, image.height, image.width, vae_.in_channels}))
+    encoder_ = session_.compile(build_vae_encoder(vae_, options));
+  std::vector<float> pixels(image.pixels.size());
+  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = float(image.pixels[i]) / 127.5f - 1.0f;
+  const int64_t channels = vae_.latent_channels, count = int64_t(image.width / size_unit()) * (image.height / size_unit());
+  std::vector<float> moments(size_t(count * 2 * channels)), planar(size_t(count * channels)), epsilon(planar.size()), latents(planar.size());
+  encoder_->bind("image", pixels.data());
+  encoder_->bind("moments", moments.data());
+  if (!encoder_->run(cancel)) return std::nullopt;
+  draw(noise, channels, count, planar, epsilon);
+  for (int64_t p = 0; p < count; ++p)
+    for (int64_t k = 0; k < channels; ++k) {
+      const float mean = moments[size_t(p * 2 * channels + k)];
+      const float logvar = std::clamp(moments[size_t(p * 2 * channels + channels + k)], -30.0f, 20.0f);
+      latents[size_t(p * channels + k)] = (mean + std::exp(0.5f * logvar) * epsilon[size_t(p * channels + k)]) * vae_.scaling_factor;
+    }
+  return latents;
+}
+
+std::optional<Image> Pipeline::decode(const std::vector<float>& latents, int64_t height, int64_t width, const std::atomic<bool>* cancel) {
+  const Graph* planned = decoder_ ? &decoder_->plan().graph : nullptr;
+  if (!planned || !(planned->shape(0) == Shape{1, height, width, vae_.latent_channels}))
+    decoder_ = session_.compile(build_vae_decoder(vae_, {1, height, width, options_.dtype}));
+  std::vector<float> z(latents.size());
+  for (size_t i = 0; i < z.size(); ++i) z[i] = latents[i] / vae_.scaling_factor;
+  Image image{int(width * size_unit()), int(height * size_unit()), {}};
+  std::vector<float> pixels(size_t(image.width) * size_t(image.height) * 3);
+  decoder_->bind("z", z.data());
+  decoder_->bind("image", pixels.data());
+  if (!decoder_->run(cancel)) return std::nullopt;
+  image.pixels.resize(pixels.size());
+  for (size_t i = 0; i < pixels.size(); ++i)
+    image.pixels[i] = uint8_t(std::nearbyint(std::clamp(pixels[i] * 0.5f + 0.5f, 0.0f, 1.0f) * 255.0f));  // NaN becomes 0
+  return image;
+}
+
+std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const ProgressCallback& progress, const std::atomic<bool>* cancel) {
+  const Request& q = resolved.request;
+  const SamplerProgram& program = resolved.program;
+  const int64_t H = q.height / size_unit(), W = q.width / size_unit(), C = vae_.latent_channels, pixels = H * W;
+  const size_t n = size_t(pixels * C);
+  const float cfg = *q.cfg_scale;
+  const bool guided = cfg != 1.0f && unet_.time_cond_proj_dim == 0;
+  const int64_t batch = guided ? 2 : 1;
+
+  NoiseSource source(q.rng, q.seed);
+  std::vector<float> planar(n), noise(n), init;
+  if (q.image) {
+    std::optional<std::vector<float>> encoded = encode_image(*q.image, source, cancel);
+    if (!encoded) return std::nullopt;
+    init = std::move(*encoded);
+  }
+  int64_t tokens = 0;
+  const Conditioning conditioning = make_conditioning(q, guided, &tokens);
+  Denoiser& unet = denoiser({batch, H, W, tokens, options_.dtype});
+  std::vector<double> times;
+  for (const SamplerStep& s : program.steps) times.push_back(s.timestep);
+  unet.prepare(conditioning, times);
+
+  // The mask at the latents' size, and what an inpainting UNet reads beside the latents.
+  std::vector<float> keep, extra;
+  if (!q.mask.empty()) {
+    for (int64_t y = 0; y < H; ++y)
+      for (int64_t x = 0; x < W; ++x)
+        keep.insert(keep.end(), size_t(C), q.mask[size_t(y * size_unit() * q.width + x * size_unit())] >= 128 ? 0.0f : 1.0f);
+    if (unet_.in_channels > C) {
+      Image hidden = *q.image;
+      for (size_t i = 0; i < hidden.pixels.size(); ++i)
+        if (q.mask[i / 3] >= 128) hidden.pixels[i] = 128;
+      NoiseSource apart(q.rng, q.seed);
+      std::optional<std::vector<float>> encoded = encode_image(hidden, apart, cancel);
+      if (!encoded) return std::nullopt;
+      for (int64_t p = 0; p < pixels; ++p) {
+        extra.push_back(1.0f - keep[size_t(p * C)]);
+        extra.insert(extra.end(), encoded->begin() + p * C, encoded->begin() + (p + 1) * C);
+      }
+    }
+  }
+
+  draw(source, C, pixels, planar, noise);
+  std::vector<std::vector<float>> slots(static_cast<size_t>(program.slots));
+  for (std::vector<float>& s : slots) s.resize(n);
+  std::vector<float>& x = slots[kSlotX];
+  for (size_t i = 0; i < n; ++i)
+    x[i] = q.image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i] : float(program.init_noise_sigma) * noise[i];
+  const int64_t in = unet_.in_channels, extra_width = in - C;
+  std::vector<float> sample(size_t(batch * pixels * in)), out(size_t(batch) * n);
+  unet.bind(sample.data(), out.data());
+  LatentOps ops(session_, int64_t(n));
+
+  // From here to the last step nothing allocates.
+  const int total = int(program.steps.size());
+  for (int s = 0; s < total; ++s) {
+    const SamplerStep& step = program.steps[size_t(s)];
+    const float scale = float(step.input_scale);
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t p = 0; p < pixels; ++p) {
+        float* to = sample.data() + (b * pixels + p) * in;
+        for (int64_t c = 0; c < C; ++c) to[c] = scale * x[size_t(p * C + c)];
+        for (int64_t c = 0; c < extra_width; ++c) to[C + c] = extra[size_t(p * extra_width + c)];
+      }
+    if (!unet.run(size_t(s), cancel)) return std::nullopt;
+    float* const halves[] = {out.data(), out.data() + n};
+    const float mix[] = {1.0f - cfg, cfg}, alone[] = {1.0f};
+    ops.combine(guided ? std::span<const float>(mix) : std::span<const float>(alone),
+                guided ? std::span<float* const>(halves) : std::span<float* const>(halves, 1), slots[kSlotModel].data());
+    if (step.draws) draw(source, C, pixels, planar, slots[kSlotNoise]);
+    for (const SlotUpdate& update : step.updates) {
+      float coefficients[kSlots];
+      float* inputs[kSlots];
+      size_t terms = 0;
+      for (size_t k = 0; k < slots.size(); ++k) {
+        if (update.value.c[k] == 0) continue;
+        coefficients[terms] = float(update.value.c[k]);
+        inputs[terms++] = slots[k].data();
+      }
+      ops.combine({coefficients, terms}, {inputs, terms}, slots[size_t(update.slot)].data());
+    }
+    if (!keep.empty() && extra.empty()) {
+      // What is kept of the image joins at the level of the next call; at the end as it is.
+      const float signal = s + 1 < total ? float(program.steps[size_t(s) + 1].signal) : 1.0f;
+      const float level = s + 1 < total ? float(program.steps[size_t(s) + 1].noise) : 0.0f;
+      for (size_t i = 0; i < n; ++i) x[i] += keep[i] * (signal * init[i] + level * noise[i] - x[i]);
+    }
+    if (progress) progress(s + 1, total);
+  }
+  return decode(x, H, W, cancel);
+}
+
+std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_t tokens) const {
+  std::vector<Graph> all;
+  for (const TextEncoder& e : encoders_) {
+    ClipGraphOptions options;
+    options.tokens = e.config.max_position_embeddings;
+    options.pooled = is_xl() && e.config.with_projection;
+    options.dtype = options_.dtype;
+    all.push_back(build_clip(e.config, e.component, options));
+  }
+  const int64_t H = height / size_unit(), W = width / size_unit();
+  all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype}));
+  all.push_back(build_vae_decoder(vae_, {1, H, W, options_.dtype}));
+  all.push_back(build_vae_encoder(vae_, {1, height, width, options_.dtype}));
+  return all;
+}
+
+}  // namespace darkroom

@@ -1,0 +1,66 @@
+#include "tools/common/run_main.h"
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <new>
+
+#include "kernels/core/cpu.h"
+#include "kernels/core/error.h"
+
+namespace darkroom {
+
+namespace {
+
+std::atomic<bool> interrupt_flag{false};
+
+void on_signal(int signal) {
+  if (interrupt_flag.exchange(true)) std::_Exit(128 + signal);
+}
+
+}  // namespace
+
+const std::atomic<bool>* interrupted() {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  return &interrupt_flag;
+}
+
+std::string version_text() { return fmt::format("darkroom {} ({}, {})", DARKROOM_VERSION, isa_name(active_isa()), cpu_name()); }
+
+bool parse_arguments(CLI::App& app, int argc, char** argv, int* exit_code) {
+  try {
+    app.parse(argc, argv);
+    return true;
+  } catch (const CLI::CallForHelp&) {
+    fmt::print("{}", app.help());
+    *exit_code = 0;
+  } catch (const CLI::CallForVersion& e) {
+    fmt::print("{}\n", e.what());
+    *exit_code = 0;
+  } catch (const CLI::ParseError& e) {
+    fmt::print(stderr, "{}: {} (--help tells more)\n", app.get_name(), e.what());
+    *exit_code = 2;
+  }
+  return false;
+}
+
+int run_main(const char* program, int argc, char** argv, int (*body)(int, char**)) {
+  try {
+    return body(argc, argv);
+  } catch (const Error& e) {
+    fmt::print(stderr, "{}: {}\n", program, e.what());
+    return int(e.kind());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "{}: out of memory\n", program);
+    return int(ErrorKind::resource);
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "{}: {}\n", program, e.what());
+    return int(ErrorKind::internal);
+  }
+}
+
+}  // namespace darkroom
