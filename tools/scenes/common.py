@@ -13,11 +13,11 @@ AE_CONFIG = {
     "mid_block_add_attention": False, "sample_size": 128, "scaling_factor": 1.0,
 }
 UNET_CONFIG = {
-    "_class_name": "UNet2DConditionModel", "act_fn": "silu", "attention_head_dim": 4, "block_out_channels": [64, 128],
-    "center_input_sample": False, "cross_attention_dim": 128, "down_block_types": ["CrossAttnDownBlock2D"] * 2,
-    "up_block_types": ["CrossAttnUpBlock2D"] * 2, "downsample_padding": 1, "flip_sin_to_cos": True, "freq_shift": 0,
+    "_class_name": "UNet2DConditionModel", "act_fn": "silu", "attention_head_dim": [4, 5], "block_out_channels": [64, 120],
+    "center_input_sample": False, "cross_attention_dim": 128, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "downsample_padding": 1, "flip_sin_to_cos": True, "freq_shift": 0,
     "in_channels": 4, "out_channels": 4, "layers_per_block": 1, "mid_block_scale_factor": 1, "norm_eps": 1e-05,
-    "norm_num_groups": 16, "sample_size": 16, "use_linear_projection": True,
+    "norm_num_groups": 8, "sample_size": 16, "use_linear_projection": True,
 }
 
 
@@ -79,3 +79,13 @@ def learning_rate(step, total, peak, warmup=200, floor=0.02):
         return peak * (step + 1) / warmup
     at = min(1.0, (step - warmup) / max(1, total - warmup))
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * at)))
+
+
+def text_config(vocabulary):
+    import bpe
+    return {
+        "architectures": ["CLIPTextModel"], "model_type": "clip_text_model", "hidden_act": "quick_gelu", "hidden_size": 128,
+        "intermediate_size": 512, "num_attention_heads": 4, "num_hidden_layers": 3, "max_position_embeddings": bpe.LENGTH,
+        "layer_norm_eps": 1e-05, "projection_dim": 128, "vocab_size": vocabulary, "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1, "pad_token_id": vocabulary - 1,
+    }
