@@ -4,6 +4,7 @@
 
 #include "kernels/core/error.h"
 #include "model/diffusers_folder.h"
+#include "model/sdw_checkpoint.h"
 
 namespace darkroom {
 
@@ -16,7 +17,7 @@ std::string Checkpoint::required_text(std::string_view name) const {
 std::unique_ptr<Checkpoint> open_checkpoint(const std::string& path) {
   if (std::filesystem::is_directory(path)) return std::make_unique<DiffusersFolder>(path);
   if (!std::filesystem::exists(path)) throw file_error("{}: does not exist", path);
-  throw file_error("{}: is no diffusers folder", path);
+  return std::make_unique<SdwCheckpoint>(path);
 }
 
 }  // namespace darkroom
