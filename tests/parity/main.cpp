@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "kernels/core/error.h"
+#include "model/synthetic.h"
 #include "tests/parity/parity.h"
 
 namespace {
@@ -14,11 +15,12 @@ using namespace darkroom::parity;
 
 int run(int argc, char** argv) {
   CLI::App app("Holds a model's outputs against those of an independent implementation.");
-  std::string model, folder, dtype = "f32", device = "cpu";
+  std::string model, folder, fullsize, dtype = "f32", device = "cpu";
   bool allow_ref = false;
   int threads = default_threads();
-  app.add_option("-m,--model", model, "a .sdw file or a diffusers folder")->required();
-  app.add_option("OUTPUTS_FOLDER", folder, "laid out like tests/golden/outputs/*")->required();
+  app.add_option("-m,--model", model, "a .sdw file or a diffusers folder");
+  app.add_option("OUTPUTS_FOLDER", folder, "laid out like tests/golden/outputs/*");
+  app.add_option("--fullsize", fullsize, "a file named FAMILY_LATENT.safetensors: full-size networks on weights from a rule")->type_name("FILE");
   app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
   app.add_option("--device", device, "where to run")->check(CLI::IsMember({"cpu"}))->capture_default_str();
   app.add_option("--threads", threads, "threads")->capture_default_str();
@@ -29,18 +31,24 @@ int run(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : 2;
   }
 
+  if (fullsize.empty() && (model.empty() || folder.empty())) throw usage_error("wants -m MODEL OUTPUTS_FOLDER, or --fullsize FILE");
   Limits limits;
+  if (!fullsize.empty()) limits.network = 2e-4;
   if (dtype == "bf16") limits = {3e-2, 0, 0};
   Report report(limits);
-  const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(model);
+  const std::unique_ptr<Checkpoint> checkpoint =
+      model.empty() ? std::unique_ptr<Checkpoint>(std::make_unique<SyntheticCheckpoint>(family_of(fullsize))) : open_checkpoint(model);
   SessionOptions options;
   options.threads = threads;
   Subject subject(*checkpoint, options, dtype == "bf16" ? DType::bf16 : DType::f32);
+  if (!fullsize.empty()) compare_fullsize(subject, Safetensors(fullsize), report);
   for (const char* component : {"text_encoder", "text_encoder_2"})
-    if (checkpoint->has_component(component)) compare_text(subject, component, Safetensors(folder + "/" + component + ".safetensors"), report);
-  compare_unet(subject, Safetensors(folder + "/unet.safetensors"), report);
-  compare_vae(subject, Safetensors(folder + "/vae.safetensors"), report);
-  compare_trajectories(subject, folder, report);
+    if (fullsize.empty() && checkpoint->has_component(component)) compare_text(subject, component, Safetensors(folder + "/" + component + ".safetensors"), report);
+  if (fullsize.empty()) {
+    compare_unet(subject, Safetensors(folder + "/unet.safetensors"), report);
+    compare_vae(subject, Safetensors(folder + "/vae.safetensors"), report);
+    compare_trajectories(subject, folder, report);
+  }
   if (!allow_ref && !subject.session.reference_steps().empty())
     report.fail(fmt::format("{} steps ran a reference kernel, first {}", subject.session.reference_steps().size(),
                             *subject.session.reference_steps().begin()));

@@ -168,33 +168,4 @@ void compare_vae(Subject& subject, const Safetensors& golden, Report& report) {
   }
 }
 
-void compare_fullsize(Subject& subject, const Safetensors& golden, Report& report) {
-  const double limit = report.limits().network;
-  if (golden.find("text.last_hidden_state")) {
-    const ClipTextConfig config = parse_clip_text_config(subject.checkpoint.required_text("text_encoder/config.json"), "text_encoder");
-    const std::vector<int64_t>& shape = shape_of(golden, "text.input_ids");
-    ClipGraphOptions options;
-    options.batch = shape[0];
-    options.pooled = options.all_hidden = true;
-    options.dtype = subject.dtype;
-    std::vector<int32_t> ids, eos;
-    for (float x : tensor(golden, "text.input_ids")) ids.push_back(int32_t(x));
-    for (int64_t b = 0; b < shape[0]; ++b)
-      eos.push_back(int32_t(std::max_element(ids.begin() + b * shape[1], ids.begin() + (b + 1) * shape[1]) - (ids.begin() + b * shape[1])));
-    const auto program = subject.session.compile(build_clip(config, "text_encoder", options));
-    program->bind("input_ids", ids.data());
-    program->bind("eos_index", eos.data());
-    std::map<std::string, std::vector<float>> outputs;
-    for (const GraphOutput& o : program->plan().graph.outputs()) {
-      outputs[o.name].assign(size_t(program->plan().graph.shape(o.value).elements()), NAN);
-      program->bind(o.name, outputs[o.name].data());
-    }
-    program->run();
-    report.compare("text last_hidden_state", outputs.at("hidden"), tensor(golden, "text.last_hidden_state"), limit);
-    report.compare("text penultimate", outputs.at("hidden_states." + std::to_string(config.num_hidden_layers - 1)),
-                   tensor(golden, "text.penultimate"), limit);
-    if (golden.find("text.pooled")) report.compare("text pooled", outputs.at("pooled"), tensor(golden, "text.pooled"), limit);
-  }
-}
-
 }  // namespace darkroom::parity

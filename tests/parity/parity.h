@@ -58,6 +58,8 @@ void compare_text(Subject& subject, const std::string& component, const Safetens
 void compare_unet(Subject& subject, const Safetensors& golden, Report& report);
 void compare_vae(Subject& subject, const Safetensors& golden, Report& report);
 void compare_trajectories(Subject& subject, const std::string& folder, Report& report);
+// Full-size networks, for a file named FAMILY_LATENT (sd15_64.safetensors): parts that the file lacks are left out.
+std::string family_of(const std::string& file);
 void compare_fullsize(Subject& subject, const Safetensors& golden, Report& report);
 
 // The autoencoder on one batch. Shapes are those of the golden files: B C H W.
