@@ -1,0 +1,90 @@
+// sdplan: what a model's plans do, before they run.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+
+#include "kernels/core/error.h"
+#include "model/pipeline.h"
+#include "runtime/atomic_file.h"
+#include "runtime/plan_report.h"
+#include "tools/common/default_model.h"
+#include "tools/common/run_main.h"
+
+namespace {
+
+using namespace darkroom;
+
+void write_text(const std::string& path, const std::string& text) {
+  AtomicFile file(path);
+  file.write(text.data(), text.size());
+  file.commit();
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Looks inside the plans of a model: kernels, fusions, memory.", "sdplan");
+  app.set_version_flag("--version", version_text());
+  app.footer("Examples:\n  sdplan -m sd15.sdw --graph unet\n  sdplan -m sd15.sdw --html plan.html\n  sdplan -m sd15.sdw --no-fuse group_norm_silu --json - | less");
+  std::string model, dtype = "f32", only, json, html;
+  std::vector<std::string> disabled, kernels;
+  int width = 0, height = 0, threads = default_threads();
+  int64_t batch = 2, tokens = 77;
+  bool refused = false, no_hoist = false;
+  app.add_option("-m,--model", model, "a .sdw file or a diffusers folder (default: Scenes)")->type_name("MODEL");
+  app.add_option("-W,--width", width, "pixels (default: native size)")->type_name("N");
+  app.add_option("-H,--height", height, "pixels")->type_name("N");
+  app.add_option("--batch", batch, "of the UNet: 2 with guidance")->check(CLI::Range(1, 256))->capture_default_str();
+  app.add_option("--tokens", tokens, "of the prompt")->check(CLI::Range(1, 10000))->capture_default_str();
+  app.add_option("--graph", only, "only this one: text_encoder text_encoder_2 unet unet_prompt unet_schedule vae_decoder vae_encoder")->type_name("NAME");
+  app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_option("--threads", threads, "threads")->check(CLI::Range(1, int(ThreadPool::kMaxThreads)))->capture_default_str();
+  app.add_option("--no-fuse", disabled, "switch a fusion pass off")->type_name("PASS");
+  app.add_option("--kernel", kernels, "force a kernel, as conv2d:ref")->type_name("OP:VARIANT");
+  app.add_flag("--no-hoist", no_hoist, "leave what is computed once in the step");
+  app.add_flag("--refused", refused, "print the kernels that were passed over, and why");
+  app.add_option("--json", json, "write JSON; - for stdout")->type_name("FILE");
+  app.add_option("--html", html, "write one self-contained page")->type_name("FILE");
+  int exit_code = 0;
+  if (!parse_arguments(app, argc, argv, &exit_code)) return exit_code;
+
+  PipelineOptions options;
+  options.dtype = dtype == "bf16" ? DType::bf16 : DType::f32;
+  options.session.threads = threads;
+  for (const std::string& pass : disabled) {
+    check_pass_name(pass);
+    options.session.disabled_passes.insert(pass);
+  }
+  for (const std::string& kernel : kernels) parse_kernel_override(kernel, options.session.kernels);
+  const std::string path = model.empty() ? default_model() : model;
+  Pipeline pipeline(open_checkpoint(path), options);
+  Request request;
+  request.width = width;
+  request.height = height;
+  const ResolvedRequest resolved = pipeline.resolve(request);
+
+  std::vector<ReportedPlan> plans;
+  std::string names;
+  const auto add = [&](Graph graph, std::vector<PassReport> passes) {
+    names += (names.empty() ? "" : ", ") + graph.name();
+    if (!graph.nodes().empty() && (only.empty() || only == graph.name())) plans.push_back({pipeline.session().plan(std::move(graph)), std::move(passes)});
+  };
+  for (Graph& graph : pipeline.graphs(resolved.request.width, resolved.request.height, batch, tokens)) {
+    std::vector<PassReport> passes = pipeline.session().fuse(graph);
+    if (graph.name() == "unet" && !no_hoist) {
+      const std::string_view prompt[] = {"context"}, schedule[] = {"timestep", "text_embeds", "time_ids", "timestep_cond"};
+      add(hoist(graph, prompt, "unet_prompt"), {});
+      add(hoist(graph, schedule, "unet_schedule"), {});
+    }
+    add(std::move(graph), std::move(passes));
+  }
+  if (plans.empty()) throw usage_error("--graph {}: there are {}", only, names);
+  if (!html.empty()) write_text(html, plan_html(plans, path));
+  if (json == "-") fmt::print("{}\n", plan_json(plans));
+  if (!json.empty() && json != "-") write_text(json, plan_json(plans));
+  if (json.empty() && html.empty())
+    for (const ReportedPlan& plan : plans) fmt::print("{}", plan_text(plan, refused));
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return darkroom::run_main("sdplan", argc, argv, run); }
