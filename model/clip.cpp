@@ -22,7 +22,8 @@ ValueId mlp(const Scope& s, const ClipTextConfig& config, ValueId x) {
 }
 
 ValueId layer(const Scope& s, const ClipTextConfig& config, ValueId x) {
-  x = s.add("residual1", attention(s.child("self_attn"), config, s.layer_norm("layer_norm1", x, config.layer_norm_eps)), x);
+  x = s.add("residual1", attention(s.child("self_attn"), config, s.layer_norm("layer_norm1", x, config.layer_norm_eps)),
+            x);
   return s.add("residual2", mlp(s.child("mlp"), config, s.layer_norm("layer_norm2", x, config.layer_norm_eps)), x);
 }
 
@@ -33,22 +34,23 @@ Graph build_clip(const ClipTextConfig& config, const std::string& component, con
   const int64_t wanted = options.layers < 0 ? all : options.layers;
   if (wanted > all) throw usage_error("{}: hidden state {} of a model with {} layers", component, wanted, all);
   if (options.tokens < 1 || options.tokens > config.max_position_embeddings)
-    throw usage_error("{}: {} tokens, the model takes 1 to {}", component, options.tokens, config.max_position_embeddings);
+    throw usage_error("{}: {} tokens, the model takes 1 to {}", component, options.tokens,
+                      config.max_position_embeddings);
 
   Graph g(component, options.dtype);
   const ValueId ids = g.input("input_ids", {options.batch, options.tokens}, DType::i32);
   const Scope model = Scope(g, component).child("text_model");
 
   const Scope embeddings = model.child("embeddings");
-  ValueId x = g.add(embeddings.node("lookup"), EmbeddingAttrs{},
-                    {ids, embeddings.weight("token_embedding.weight", {config.vocab_size, config.hidden_size}),
-                     embeddings.weight("position_embedding.weight", {config.max_position_embeddings, config.hidden_size})});
+  ValueId x =
+      g.add(embeddings.node("lookup"), EmbeddingAttrs{},
+            {ids, embeddings.weight("token_embedding.weight", {config.vocab_size, config.hidden_size}),
+             embeddings.weight("position_embedding.weight", {config.max_position_embeddings, config.hidden_size})});
 
   // Outputs are f32 whatever the graph computes in.
   const auto emit = [&](const std::string& name, ValueId value) {
-    g.output(name, g.value(value).dtype == DType::f32
-                       ? value
-                       : g.add("output." + name, UnaryAttrs{}, {value}, DType::f32));
+    g.output(name,
+             g.value(value).dtype == DType::f32 ? value : g.add("output." + name, UnaryAttrs{}, {value}, DType::f32));
   };
   const auto final_norm = [&](ValueId v) { return model.layer_norm("final_layer_norm", v, config.layer_norm_eps); };
 

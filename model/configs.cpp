@@ -72,8 +72,11 @@ class ConfigReader {
     const json& v = get(key);
     if (v.is_null()) return fallback;
     if (v.is_number_integer() && count > 0) return std::vector<int64_t>(count, integer(key, 0));
-    const auto fits = [](const json& x) { return x.is_number_integer() && x.get<int64_t>() >= 1 && x.get<int64_t>() <= 1 << 20; };
-    if (!v.is_array() || v.empty() || v.size() > 16 || !std::ranges::all_of(v, fits)) throw bad(key, "wants a list of 1 to 16 whole numbers");
+    const auto fits = [](const json& x) {
+      return x.is_number_integer() && x.get<int64_t>() >= 1 && x.get<int64_t>() <= 1 << 20;
+    };
+    if (!v.is_array() || v.empty() || v.size() > 16 || !std::ranges::all_of(v, fits))
+      throw bad(key, "wants a list of 1 to 16 whole numbers");
     if (count > 0 && v.size() != count) throw bad(key, fmt::format("wants {} numbers, one a level", count));
     return v.get<std::vector<int64_t>>();
   }
@@ -131,7 +134,8 @@ ClipTextConfig parse_clip_text_config(std::string_view text, std::string_view wh
     throw r.bad("hidden_act", "quick_gelu and gelu are implemented");
   if (r.has("architectures")) {
     const json& names = r.get("architectures");
-    const std::string name = names.is_array() && names.size() == 1 && names[0].is_string() ? names[0].get<std::string>() : "";
+    const std::string name =
+        names.is_array() && names.size() == 1 && names[0].is_string() ? names[0].get<std::string>() : "";
     if (name != "CLIPTextModel" && name != "CLIPTextModelWithProjection" && name != "CLIPModel")
       throw r.bad("architectures", "CLIPTextModel and CLIPTextModelWithProjection are implemented");
     c.with_projection = name == "CLIPTextModelWithProjection";
@@ -139,9 +143,10 @@ ClipTextConfig parse_clip_text_config(std::string_view text, std::string_view wh
   r.only("model_type", "clip_text_model");
   if (c.hidden_size % c.num_attention_heads != 0)
     throw r.bad("num_attention_heads", fmt::format("hidden_size {} is no multiple of it", c.hidden_size));
-  r.ignore({"attention_dropout", "dropout", "bos_token_id", "pad_token_id", "initializer_factor", "initializer_range", "torch_dtype",
-            "dtype", "transformers_version", "gradient_checkpointing", "use_cache", "return_dict", "chunk_size_feed_forward",
-            "is_encoder_decoder", "is_decoder", "id2label", "label2id", "problem_type", "tie_word_embeddings"});
+  r.ignore({"attention_dropout", "dropout", "bos_token_id", "pad_token_id", "initializer_factor", "initializer_range",
+            "torch_dtype", "dtype", "transformers_version", "gradient_checkpointing", "use_cache", "return_dict",
+            "chunk_size_feed_forward", "is_encoder_decoder", "is_decoder", "id2label", "label2id", "problem_type",
+            "tie_word_embeddings"});
   r.finish();
   return c;
 }
@@ -199,7 +204,8 @@ UNetConfig parse_unet_config(std::string_view text, std::string_view where) {
   c.time_cond_proj_dim = r.integer("time_cond_proj_dim", 0);
   for (size_t i = 0; i < levels; ++i) {
     if (c.block_out_channels[i] % c.norm_num_groups != 0)
-      throw r.bad("block_out_channels", fmt::format("{} is no multiple of norm_num_groups {}", c.block_out_channels[i], c.norm_num_groups));
+      throw r.bad("block_out_channels",
+                  fmt::format("{} is no multiple of norm_num_groups {}", c.block_out_channels[i], c.norm_num_groups));
     if (c.block_out_channels[i] % c.num_attention_heads[i] != 0)
       throw r.bad(heads, fmt::format("{} channels are no multiple of it", c.block_out_channels[i]));
   }
@@ -217,8 +223,8 @@ UNetConfig parse_unet_config(std::string_view text, std::string_view where) {
   r.only("conv_out_kernel", 3);
   r.only("attention_type", "default");
   // Attention computes its softmax in f32 anyway; the others belong to embeddings that are absent, or to training.
-  r.ignore({"upcast_attention", "addition_embed_type_num_heads", "addition_time_embed_dim", "projection_class_embeddings_input_dim",
-            "dropout"});
+  r.ignore({"upcast_attention", "addition_embed_type_num_heads", "addition_time_embed_dim",
+            "projection_class_embeddings_input_dim", "dropout"});
   r.finish();
   return c;
 }
@@ -247,7 +253,8 @@ VaeConfig parse_vae_config(std::string_view text, std::string_view where) {
     if (type != "UpDecoderBlock2D") throw r.bad("up_block_types", "UpDecoderBlock2D is implemented");
   for (int64_t channels : c.block_out_channels)
     if (channels % c.norm_num_groups != 0)
-      throw r.bad("block_out_channels", fmt::format("{} is no multiple of norm_num_groups {}", channels, c.norm_num_groups));
+      throw r.bad("block_out_channels",
+                  fmt::format("{} is no multiple of norm_num_groups {}", channels, c.norm_num_groups));
   r.only("act_fn", "silu");
   r.only("shift_factor", nullptr);
   r.only("latents_mean", nullptr);

@@ -18,11 +18,11 @@ struct ClipTextConfig {
   int64_t num_attention_heads = 12;
   int64_t num_hidden_layers = 12;
   int64_t max_position_embeddings = 77;
-  int64_t projection_dim = 512;       // rows of text_projection, where there is one
-  bool with_projection = false;       // CLIPTextModelWithProjection
+  int64_t projection_dim = 512;  // rows of text_projection, where there is one
+  bool with_projection = false;  // CLIPTextModelWithProjection
   Activation hidden_act = Activation::quick_gelu;
   float layer_norm_eps = 1e-5f;
-  int64_t eos_token_id = 2;           // 2 (old configs): pooled at argmax(ids); else at the first eos_token_id
+  int64_t eos_token_id = 2;  // 2 (old configs): pooled at argmax(ids); else at the first eos_token_id
 };
 
 // UNet2DConditionModel.

@@ -32,7 +32,8 @@ bool convert(const Checkpoint& source, const std::string& path, const ConvertOpt
   check_inventory(source, inventory);
   WeightFileWriter writer(path);
   for (const std::string& name : source.texts()) writer.add_text(name, source.required_text(name));
-  nlohmann::json provenance = {{"source", options.source_name}, {"dtype", options.dtype ? dtype_name(*options.dtype) : "as stored"}};
+  nlohmann::json provenance = {{"source", options.source_name},
+                               {"dtype", options.dtype ? dtype_name(*options.dtype) : "as stored"}};
   writer.add_text("provenance.json", provenance.dump());
   uint64_t total = 0, done = 0;
   for (const InventoryEntry& e : inventory) {
@@ -57,13 +58,14 @@ bool convert(const Checkpoint& source, const std::string& path, const ConvertOpt
         if (view.dtype == DType::f32) x = load<float>(view.data + at);
         if (view.dtype == DType::f16) x = to_float(load<f16_t>(view.data + at));
         if (view.dtype == DType::bf16) x = to_float(load<bf16_t>(view.data + at));
-        if (!std::isfinite(x)) throw file_error("{}: {} holds {} at element {}", source.where(), e.full(), x, first + i);
+        if (!std::isfinite(x))
+          throw file_error("{}: {} holds {} at element {}", source.where(), e.full(), x, first + i);
         if (dtype == DType::f32) reinterpret_cast<float*>(block.data())[i] = x;
         if (dtype == DType::bf16) reinterpret_cast<bf16_t*>(block.data())[i] = to_bf16(x);
         if (dtype == DType::f16) reinterpret_cast<f16_t*>(block.data())[i] = to_f16(x);
         if (dtype != DType::f32 && !std::isfinite(dtype == DType::f16 ? to_float(to_f16(x)) : to_float(to_bf16(x))))
-          throw file_error("{}: {} holds {} at element {}, more than {} can hold: choose another --dtype", source.where(), e.full(), x,
-                           first + i, dtype_name(dtype));
+          throw file_error("{}: {} holds {} at element {}, more than {} can hold: choose another --dtype",
+                           source.where(), e.full(), x, first + i, dtype_name(dtype));
       }
       writer.write(block.data(), bytes);
       done += bytes;

@@ -19,6 +19,7 @@ struct ConvertOptions {
 // nothing, on a tensor that is missing, superfluous, of another shape, or that holds a NaN, an infinity, or a number that f16
 // cannot hold. False where it was cancelled.
 bool convert(const Checkpoint& source, const std::string& path, const ConvertOptions& options,
-             const std::function<void(uint64_t done, uint64_t total)>& progress = {}, const std::atomic<bool>* cancel = nullptr);
+             const std::function<void(uint64_t done, uint64_t total)>& progress = {},
+             const std::atomic<bool>* cancel = nullptr);
 
 }  // namespace darkroom

@@ -20,7 +20,8 @@ void bind_input(Program& program, const char* name, std::vector<float>& data) {
   const size_t bytes = bytes_of(program.plan().graph, name);
   if (bytes == 0) return;
   if (bytes != data.size() * sizeof(float))
-    throw internal_error("{}: {} has {} numbers, {} were expected", program.plan().graph.name(), name, data.size(), bytes / sizeof(float));
+    throw internal_error("{}: {} has {} numbers, {} were expected", program.plan().graph.name(), name, data.size(),
+                         bytes / sizeof(float));
   program.bind(name, data.data());
 }
 

@@ -14,9 +14,10 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kComponents[] = {"text_encoder", "text_encoder_2", "unet", "vae"};
-constexpr const char* kTextFolders[] = {"scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae"};
-constexpr const char* kTextFiles[] = {"config.json", "scheduler_config.json", "vocab.json", "merges.txt", "tokenizer_config.json",
-                                      "special_tokens_map.json"};
+constexpr const char* kTextFolders[] = {"scheduler",      "tokenizer", "tokenizer_2", "text_encoder",
+                                        "text_encoder_2", "unet",      "vae"};
+constexpr const char* kTextFiles[] = {"config.json", "scheduler_config.json", "vocab.json",
+                                      "merges.txt",  "tokenizer_config.json", "special_tokens_map.json"};
 
 nlohmann::json parse_json(const std::string& path) {
   try {
@@ -33,7 +34,8 @@ std::string DiffusersFolder::canonical(std::string_view component, std::string n
   constexpr std::pair<std::string_view, std::string_view> kOld[] = {
       {".query.", ".to_q."}, {".key.", ".to_k."}, {".value.", ".to_v."}, {".proj_attn.", ".to_out.0."}};
   for (const auto& [old_name, new_name] : kOld)
-    if (const size_t at = name.find(old_name); at != std::string::npos && name.find(".attentions.") != std::string::npos)
+    if (const size_t at = name.find(old_name);
+        at != std::string::npos && name.find(".attentions.") != std::string::npos)
       return name.replace(at, old_name.size(), new_name);
   return name;
 }
@@ -58,11 +60,14 @@ void DiffusersFolder::open_component(const std::string& component) {
   const std::string stem = component.starts_with("text_encoder") ? "model" : "diffusion_pytorch_model";
   components_.push_back(component);
   for (const std::string variant : {"", ".fp16"}) {
-    if (const std::string file = folder + stem + variant + ".safetensors"; fs::exists(file)) return add_file(component, file);
-    for (const std::string& index : {folder + stem + ".safetensors.index" + variant + ".json", folder + stem + variant + ".safetensors.index.json"}) {
+    if (const std::string file = folder + stem + variant + ".safetensors"; fs::exists(file))
+      return add_file(component, file);
+    for (const std::string& index : {folder + stem + ".safetensors.index" + variant + ".json",
+                                     folder + stem + variant + ".safetensors.index.json"}) {
       if (!fs::exists(index)) continue;
       const nlohmann::json json = parse_json(index);
-      if (!json.contains("weight_map") || !json["weight_map"].is_object()) throw file_error("{}: has no weight_map", index);
+      if (!json.contains("weight_map") || !json["weight_map"].is_object())
+        throw file_error("{}: has no weight_map", index);
       std::set<std::string> shards;
       for (const auto& [name, shard] : json["weight_map"].items()) {
         if (!shard.is_string() || shard.get<std::string>().find('/') != std::string::npos)
@@ -77,7 +82,8 @@ void DiffusersFolder::open_component(const std::string& component) {
     }
   }
   if (fs::exists(folder + stem + ".bin"))
-    throw file_error("{}{}.bin: pickled weights are not read, as they can run code; save the model as safetensors", folder, stem);
+    throw file_error("{}{}.bin: pickled weights are not read, as they can run code; save the model as safetensors",
+                     folder, stem);
   throw file_error("{}: has no {}.safetensors, no .fp16 variant and no index of shards", folder, stem);
 }
 
@@ -91,7 +97,8 @@ void DiffusersFolder::add_file(const std::string& component, const std::string& 
     if (entry.dtype != DType::f32 && entry.dtype != DType::f16 && entry.dtype != DType::bf16)
       throw file_error("{}: tensor {} is {}; weights are F32, F16 or BF16", path, name, entry.dtype_text);
     if (entry.shape.empty() || entry.shape.size() > size_t(kMaxRank))
-      throw file_error("{}: tensor {} has {} dimensions; weights have 1 to {}", path, name, entry.shape.size(), kMaxRank);
+      throw file_error("{}: tensor {} has {} dimensions; weights have 1 to {}", path, name, entry.shape.size(),
+                       kMaxRank);
   }
 }
 
@@ -105,7 +112,8 @@ WeightView DiffusersFolder::find(std::string_view name) const {
 }
 
 void DiffusersFolder::release(std::string_view name) const {
-  if (const auto found = tensors_.find(name); found != tensors_.end()) files_[found->second.file].release(*found->second.entry);
+  if (const auto found = tensors_.find(name); found != tensors_.end())
+    files_[found->second.file].release(*found->second.entry);
 }
 
 std::optional<std::string> DiffusersFolder::text(std::string_view name) const {
@@ -119,11 +127,14 @@ std::vector<std::string> DiffusersFolder::texts() const {
   std::vector<std::string> names = {"model_index.json"};
   for (const char* folder : kTextFolders)
     for (const char* file : kTextFiles)
-      if (const std::string name = std::string(folder) + "/" + file; fs::is_regular_file(path_ + "/" + name)) names.push_back(name);
+      if (const std::string name = std::string(folder) + "/" + file; fs::is_regular_file(path_ + "/" + name))
+        names.push_back(name);
   return names;
 }
 
-bool DiffusersFolder::has_component(std::string_view component) const { return std::ranges::count(components_, component) > 0; }
+bool DiffusersFolder::has_component(std::string_view component) const {
+  return std::ranges::count(components_, component) > 0;
+}
 
 std::vector<std::string> DiffusersFolder::tensors() const {
   std::vector<std::string> names;

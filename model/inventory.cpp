@@ -39,8 +39,12 @@ bool same_shape(Shape have, const Shape& wanted) {
 
 std::vector<InventoryEntry> model_inventory(const Checkpoint& checkpoint) {
   Collector all;
-  const auto config = [&](const std::string& component) { return checkpoint.required_text(component + "/config.json"); };
-  const auto where = [&](const std::string& component) { return checkpoint.where() + ": " + component + "/config.json"; };
+  const auto config = [&](const std::string& component) {
+    return checkpoint.required_text(component + "/config.json");
+  };
+  const auto where = [&](const std::string& component) {
+    return checkpoint.where() + ": " + component + "/config.json";
+  };
   for (const std::string component : {"text_encoder", "text_encoder_2"}) {
     if (!checkpoint.has_component(component)) continue;
     const ClipTextConfig c = parse_clip_text_config(config(component), where(component));
@@ -64,10 +68,12 @@ void check_inventory(const Checkpoint& checkpoint, const std::vector<InventoryEn
     const WeightView have = checkpoint.find(e.full());
     if (have.dtype == DType::none) throw file_error("{}: has no tensor {}", checkpoint.where(), e.full());
     if (!same_shape(have.shape, e.shape))
-      throw file_error("{}: {} is {}, the model wants {}", checkpoint.where(), e.full(), have.shape.to_string(), e.shape.to_string());
+      throw file_error("{}: {} is {}, the model wants {}", checkpoint.where(), e.full(), have.shape.to_string(),
+                       e.shape.to_string());
   }
   for (const std::string& name : checkpoint.tensors())
-    if (!wanted.contains(name)) throw file_error("{}: {} is a tensor that no network of this configuration reads", checkpoint.where(), name);
+    if (!wanted.contains(name))
+      throw file_error("{}: {} is a tensor that no network of this configuration reads", checkpoint.where(), name);
 }
 
 }  // namespace darkroom

@@ -23,7 +23,9 @@ class Scope {
 
   Graph& graph() const { return *graph_; }
   const Shape& shape(ValueId v) const { return graph_->shape(v); }
-  std::string node(const std::string& leaf) const { return path_.empty() ? leaf : leaf.empty() ? path_ : path_ + "." + leaf; }
+  std::string node(const std::string& leaf) const {
+    return path_.empty() ? leaf : leaf.empty() ? path_ : path_ + "." + leaf;
+  }
   ValueId weight(const std::string& leaf, const Shape& shape) const {
     return graph_->weight(component_ + "/" + node(leaf), shape);
   }
@@ -33,7 +35,8 @@ class Scope {
   // [B, H, W, in] → [B, H', W', out]; padding 1 all round for 3×3, none for 1×1.
   ValueId conv3x3(const std::string& name, ValueId x, int64_t out, int stride = 1, DType dtype = DType::none) const;
   ValueId conv1x1(const std::string& name, ValueId x, int64_t out, DType dtype = DType::none) const;
-  ValueId conv(const std::string& name, ValueId x, int64_t out, const Conv2dAttrs& attrs, DType dtype = DType::none) const;
+  ValueId conv(const std::string& name, ValueId x, int64_t out, const Conv2dAttrs& attrs,
+               DType dtype = DType::none) const;
   ValueId group_norm(const std::string& name, ValueId x, int64_t groups, float eps) const;
   ValueId layer_norm(const std::string& name, ValueId x, float eps) const;
   ValueId activation(const std::string& name, ValueId x, Activation activation, DType dtype = DType::none) const;

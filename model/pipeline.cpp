@@ -12,8 +12,12 @@ namespace darkroom {
 
 namespace {
 
-UNetConfig read_unet(const Checkpoint& c) { return parse_unet_config(c.required_text("unet/config.json"), c.where() + ": unet/config.json"); }
-VaeConfig read_vae(const Checkpoint& c) { return parse_vae_config(c.required_text("vae/config.json"), c.where() + ": vae/config.json"); }
+UNetConfig read_unet(const Checkpoint& c) {
+  return parse_unet_config(c.required_text("unet/config.json"), c.where() + ": unet/config.json");
+}
+VaeConfig read_vae(const Checkpoint& c) {
+  return parse_vae_config(c.required_text("vae/config.json"), c.where() + ": vae/config.json");
+}
 
 // The text of a special token in special_tokens_map.json or tokenizer_config.json: a string, or an object with its content.
 std::optional<std::string> special_token(const std::optional<std::string>& text, const char* key) {
@@ -22,7 +26,8 @@ std::optional<std::string> special_token(const std::optional<std::string>& text,
   if (!json.is_object() || !json.contains(key)) return std::nullopt;
   const nlohmann::json& token = json[key];
   if (token.is_string()) return token.get<std::string>();
-  if (token.is_object() && token.contains("content") && token["content"].is_string()) return token["content"].get<std::string>();
+  if (token.is_object() && token.contains("content") && token["content"].is_string())
+    return token["content"].get<std::string>();
   return std::nullopt;
 }
 
@@ -68,9 +73,11 @@ Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions optio
   int64_t width = 0;
   for (const TextEncoder& e : encoders_) width += e.config.hidden_size;
   if (width != unet_.cross_attention_dim)
-    throw file_error("{}: the text encoders make {} numbers a token, the UNet wants {}", where, width, unet_.cross_attention_dim);
+    throw file_error("{}: the text encoders make {} numbers a token, the UNet wants {}", where, width,
+                     unet_.cross_attention_dim);
   if (vae_.latent_channels != unet_.out_channels)
-    throw file_error("{}: the autoencoder has {} latent channels, the UNet makes {}", where, vae_.latent_channels, unet_.out_channels);
+    throw file_error("{}: the autoencoder has {} latent channels, the UNet makes {}", where, vae_.latent_channels,
+                     unet_.out_channels);
   if (unet_.in_channels != unet_.out_channels && unet_.in_channels != 2 * unet_.out_channels + 1)
     throw file_error("{}: a UNet that reads {} channels is not implemented", where, unet_.in_channels);
   if (const auto index = checkpoint_->text("model_index.json")) {
@@ -83,8 +90,8 @@ void Pipeline::load_text_encoder(const std::string& component, const std::string
   const Checkpoint& c = *checkpoint_;
   const std::string config = component + "/config.json";
   const std::optional<std::string> vocab = c.text(folder + "/vocab.json");
-  Tokenizer tokenizer(c.required_text(folder + "/merges.txt"), vocab ? std::optional<std::string_view>(*vocab) : std::nullopt,
-                      c.where() + ": " + folder);
+  Tokenizer tokenizer(c.required_text(folder + "/merges.txt"),
+                      vocab ? std::optional<std::string_view>(*vocab) : std::nullopt, c.where() + ": " + folder);
   std::optional<std::string> pad = special_token(c.text(folder + "/special_tokens_map.json"), "pad_token");
   if (!pad) pad = special_token(c.text(folder + "/tokenizer_config.json"), "pad_token");
   int32_t pad_id = tokenizer.end_id();
@@ -92,11 +99,21 @@ void Pipeline::load_text_encoder(const std::string& component, const std::string
     tokenizer.add_special(*pad);
     pad_id = tokenizer.id_of(*pad);
   }
-  encoders_.push_back({component, parse_clip_text_config(c.required_text(config), c.where() + ": " + config), std::move(tokenizer), pad_id,
-                       nullptr, -2, {}, {}, {}, {}, {}});
+  encoders_.push_back({component,
+                       parse_clip_text_config(c.required_text(config), c.where() + ": " + config),
+                       std::move(tokenizer),
+                       pad_id,
+                       nullptr,
+                       -2,
+                       {},
+                       {},
+                       {},
+                       {},
+                       {}});
   const TextEncoder& e = encoders_.back();
   if (int64_t(e.tokenizer.vocabulary_size()) > e.config.vocab_size)
-    throw file_error("{}: {} has {} entries, {} embeds {}", c.where(), folder, e.tokenizer.vocabulary_size(), component, e.config.vocab_size);
+    throw file_error("{}: {} has {} entries, {} embeds {}", c.where(), folder, e.tokenizer.vocabulary_size(), component,
+                     e.config.vocab_size);
 }
 
 ResolvedRequest Pipeline::resolve(const Request& given) const {
@@ -108,9 +125,11 @@ ResolvedRequest Pipeline::resolve(const Request& given) const {
   for (const auto& [size, name] : {std::pair(q.width, "width"), std::pair(q.height, "height")}) {
     if (size < unit || size > 16384) throw usage_error("--{} {}: wants {} to 16384 pixels", name, size, unit);
     if (size % unit != 0)
-      throw usage_error("--{} {}: is no multiple of {}; {} and {} are", name, size, unit, size / unit * unit, (size / unit + 1) * unit);
+      throw usage_error("--{} {}: is no multiple of {}; {} and {} are", name, size, unit, size / unit * unit,
+                        (size / unit + 1) * unit);
   }
-  r.sampler = q.sampler.empty() ? sampler_of_class(scheduler_) : find_sampler(q.sampler, q.schedule ? nullptr : &q.schedule);
+  r.sampler =
+      q.sampler.empty() ? sampler_of_class(scheduler_) : find_sampler(q.sampler, q.schedule ? nullptr : &q.schedule);
   const bool consistency = r.sampler == "lcm" || r.sampler == "tcd";
   if (q.steps == 0) q.steps = consistency ? 4 : 20;
   if (!q.cfg_scale) q.cfg_scale = consistency ? 1.0f : 7.0f;
@@ -125,9 +144,15 @@ ResolvedRequest Pipeline::resolve(const Request& given) const {
   if (unet_.in_channels != unet_.out_channels && (!q.image || q.mask.empty()))
     throw usage_error("this model paints into pictures: it wants -i IMAGE and --mask MASK");
 
-  SamplerOptions options{.sampler = std::string(r.sampler), .steps = q.steps, .begin = 0, .schedule = q.schedule, .spacing = q.spacing, .eta = q.eta};
+  SamplerOptions options{.sampler = std::string(r.sampler),
+                         .steps = q.steps,
+                         .begin = 0,
+                         .schedule = q.schedule,
+                         .spacing = q.spacing,
+                         .eta = q.eta};
   if (q.image) {
-    if (!(q.strength > 0 && q.strength <= 1)) throw usage_error("--strength {}: wants more than 0, at most 1", q.strength);
+    if (!(q.strength > 0 && q.strength <= 1))
+      throw usage_error("--strength {}: wants more than 0, at most 1", q.strength);
     options.begin = std::clamp(q.steps - int(float(q.steps) * q.strength), 0, q.steps - 1);
   }
   r.program = make_program(scheduler_, options);
@@ -228,7 +253,8 @@ Conditioning Pipeline::make_conditioning(const Request& q, bool guided, int64_t*
 
 Denoiser& Pipeline::denoiser(const UNetGraphOptions& o) {
   const UNetGraphOptions& have = denoiser_options_;
-  const bool same = denoiser_ && have.batch == o.batch && have.height == o.height && have.width == o.width && have.tokens == o.tokens;
+  const bool same =
+      denoiser_ && have.batch == o.batch && have.height == o.height && have.width == o.width && have.tokens == o.tokens;
   if (!same) {
     denoiser_ = std::make_unique<Denoiser>(session_, unet_, o);
     denoiser_options_ = o;
@@ -236,15 +262,18 @@ Denoiser& Pipeline::denoiser(const UNetGraphOptions& o) {
   return *denoiser_;
 }
 
-std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, NoiseSource& noise, const std::atomic<bool>* cancel) {
+std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, NoiseSource& noise,
+                                                         const std::atomic<bool>* cancel) {
   const VaeGraphOptions options{1, image.height, image.width, options_.dtype};
   const Graph* planned = encoder_ ? &encoder_->plan().graph : nullptr;
   if (!planned || !(planned->shape(0) == Shape{1, image.height, image.width, vae_.in_channels}))
     encoder_ = session_.compile(build_vae_encoder(vae_, options));
   std::vector<float> pixels(image.pixels.size());
   for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = float(image.pixels[i]) / 127.5f - 1.0f;
-  const int64_t channels = vae_.latent_channels, count = int64_t(image.width / size_unit()) * (image.height / size_unit());
-  std::vector<float> moments(size_t(count * 2 * channels)), planar(size_t(count * channels)), epsilon(planar.size()), latents(planar.size());
+  const int64_t channels = vae_.latent_channels,
+                count = int64_t(image.width / size_unit()) * (image.height / size_unit());
+  std::vector<float> moments(size_t(count * 2 * channels)), planar(size_t(count * channels)), epsilon(planar.size()),
+      latents(planar.size());
   encoder_->bind("image", pixels.data());
   encoder_->bind("moments", moments.data());
   if (!encoder_->run(cancel)) return std::nullopt;
@@ -253,12 +282,14 @@ std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, Noi
     for (int64_t k = 0; k < channels; ++k) {
       const float mean = moments[size_t(p * 2 * channels + k)];
       const float logvar = std::clamp(moments[size_t(p * 2 * channels + channels + k)], -30.0f, 20.0f);
-      latents[size_t(p * channels + k)] = (mean + std::exp(0.5f * logvar) * epsilon[size_t(p * channels + k)]) * vae_.scaling_factor;
+      latents[size_t(p * channels + k)] =
+          (mean + std::exp(0.5f * logvar) * epsilon[size_t(p * channels + k)]) * vae_.scaling_factor;
     }
   return latents;
 }
 
-std::optional<Image> Pipeline::decode(const std::vector<float>& latents, int64_t height, int64_t width, const std::atomic<bool>* cancel) {
+std::optional<Image> Pipeline::decode(const std::vector<float>& latents, int64_t height, int64_t width,
+                                      const std::atomic<bool>* cancel) {
   const Graph* planned = decoder_ ? &decoder_->plan().graph : nullptr;
   if (!planned || !(planned->shape(0) == Shape{1, height, width, vae_.latent_channels}))
     decoder_ = session_.compile(build_vae_decoder(vae_, {1, height, width, options_.dtype}));
@@ -271,11 +302,13 @@ std::optional<Image> Pipeline::decode(const std::vector<float>& latents, int64_t
   if (!decoder_->run(cancel)) return std::nullopt;
   image.pixels.resize(pixels.size());
   for (size_t i = 0; i < pixels.size(); ++i)
-    image.pixels[i] = uint8_t(std::nearbyint(std::clamp(pixels[i] * 0.5f + 0.5f, 0.0f, 1.0f) * 255.0f));  // NaN becomes 0
+    image.pixels[i] =
+        uint8_t(std::nearbyint(std::clamp(pixels[i] * 0.5f + 0.5f, 0.0f, 1.0f) * 255.0f));  // NaN becomes 0
   return image;
 }
 
-std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const ProgressCallback& progress, const std::atomic<bool>* cancel) {
+std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const ProgressCallback& progress,
+                                        const std::atomic<bool>* cancel) {
   const Request& q = resolved.request;
   const SamplerProgram& program = resolved.program;
   const int64_t H = q.height / size_unit(), W = q.width / size_unit(), C = vae_.latent_channels, pixels = H * W;
@@ -303,7 +336,8 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   if (!q.mask.empty()) {
     for (int64_t y = 0; y < H; ++y)
       for (int64_t x = 0; x < W; ++x)
-        keep.insert(keep.end(), size_t(C), q.mask[size_t(y * size_unit() * q.width + x * size_unit())] >= 128 ? 0.0f : 1.0f);
+        keep.insert(keep.end(), size_t(C),
+                    q.mask[size_t(y * size_unit() * q.width + x * size_unit())] >= 128 ? 0.0f : 1.0f);
     if (unet_.in_channels > C) {
       Image hidden = *q.image;
       for (size_t i = 0; i < hidden.pixels.size(); ++i)
@@ -323,7 +357,8 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   for (std::vector<float>& s : slots) s.resize(n);
   std::vector<float>& x = slots[kSlotX];
   for (size_t i = 0; i < n; ++i)
-    x[i] = q.image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i] : float(program.init_noise_sigma) * noise[i];
+    x[i] = q.image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i]
+                   : float(program.init_noise_sigma) * noise[i];
   const int64_t in = unet_.in_channels, extra_width = in - C;
   std::vector<float> sample(size_t(batch * pixels * in)), out(size_t(batch) * n);
   unet.bind(sample.data(), out.data());
@@ -344,7 +379,8 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
     float* const halves[] = {out.data(), out.data() + n};
     const float mix[] = {1.0f - cfg, cfg}, alone[] = {1.0f};
     ops.combine(guided ? std::span<const float>(mix) : std::span<const float>(alone),
-                guided ? std::span<float* const>(halves) : std::span<float* const>(halves, 1), slots[kSlotModel].data());
+                guided ? std::span<float* const>(halves) : std::span<float* const>(halves, 1),
+                slots[kSlotModel].data());
     if (step.draws) draw(source, C, pixels, planar, slots[kSlotNoise]);
     for (const SlotUpdate& update : step.updates) {
       float coefficients[kSlots];

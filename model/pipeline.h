@@ -102,8 +102,10 @@ class Pipeline {
   size_t chunk_count(const std::string& prompt) const;
   Conditioning make_conditioning(const Request& request, bool guided, int64_t* tokens);
   Denoiser& denoiser(const UNetGraphOptions& options);
-  std::optional<std::vector<float>> encode_image(const Image& image, NoiseSource& noise, const std::atomic<bool>* cancel);
-  std::optional<Image> decode(const std::vector<float>& latents, int64_t height, int64_t width, const std::atomic<bool>* cancel);
+  std::optional<std::vector<float>> encode_image(const Image& image, NoiseSource& noise,
+                                                 const std::atomic<bool>* cancel);
+  std::optional<Image> decode(const std::vector<float>& latents, int64_t height, int64_t width,
+                              const std::atomic<bool>* cancel);
   bool is_xl() const { return unet_.text_time; }
 
   std::unique_ptr<Checkpoint> checkpoint_;

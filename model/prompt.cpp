@@ -40,7 +40,8 @@ void append(std::vector<WeightedText>& parts, const std::string& text) {
   bool starts = false;
   for (size_t at = text.find(kBreak); at != std::string::npos; at = text.find(kBreak, at + 1)) {
     const size_t after = at + kBreak.size();
-    if ((at > 0 && is_word_character(text[at - 1])) || (after < text.size() && is_word_character(text[after]))) continue;
+    if ((at > 0 && is_word_character(text[at - 1])) || (after < text.size() && is_word_character(text[after])))
+      continue;
     parts.push_back({text.substr(begin, at - begin), 1.0f, starts});
     begin = after;
     starts = true;
@@ -109,8 +110,8 @@ std::vector<WeightedText> parse_prompt(std::string_view s) {
 
 namespace {
 
-PromptChunk finish_chunk(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, const std::vector<float>& weights, int32_t pad_id,
-                         int length) {
+PromptChunk finish_chunk(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, const std::vector<float>& weights,
+                         int32_t pad_id, int length) {
   PromptChunk c;
   c.ids.push_back(tokenizer.begin_id());
   c.ids.insert(c.ids.end(), ids.begin(), ids.end());
@@ -129,7 +130,8 @@ PromptChunk empty_chunk(const Tokenizer& tokenizer, int32_t pad_id, int length) 
   return finish_chunk(tokenizer, {}, {}, pad_id, length);
 }
 
-std::vector<PromptChunk> tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, int32_t pad_id, int length) {
+std::vector<PromptChunk> tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, int32_t pad_id,
+                                         int length) {
   const size_t room = size_t(length - 2);
   const int32_t comma = tokenizer.id_of(",</w>");
   std::vector<PromptChunk> chunks;

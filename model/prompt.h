@@ -35,7 +35,8 @@ struct PromptChunk {
 };
 
 // At least one chunk; each of `length` tokens. pad_id: what follows the end token.
-std::vector<PromptChunk> tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, int32_t pad_id, int length = 77);
+std::vector<PromptChunk> tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, int32_t pad_id,
+                                         int length = 77);
 // A chunk of no words: to make two prompts equally long.
 PromptChunk empty_chunk(const Tokenizer& tokenizer, int32_t pad_id, int length = 77);
 

@@ -21,7 +21,8 @@ struct SamplerBuilder {
 
   // Opens the next call of the network; updates are appended to it. At ᾱ, for x = √ᾱ·x0 + √(1−ᾱ)·ε:
   void call_at_alpha(double timestep, double alpha_cumprod) {
-    program.steps.push_back({double(float(timestep)), 1.0, std::sqrt(alpha_cumprod), std::sqrt(1 - alpha_cumprod), false, {}});
+    program.steps.push_back(
+        {double(float(timestep)), 1.0, std::sqrt(alpha_cumprod), std::sqrt(1 - alpha_cumprod), false, {}});
   }
   // At σ, for x = x0 + σ·ε:
   void call_at_sigma(double timestep, double sigma) {
@@ -56,19 +57,27 @@ struct SamplerBuilder {
   }
 
   // The network's opinion on x (variance preserving: x = α·x0 + σ·ε), as x0 and as ε.
-  Linear x0(double alpha, double sigma, const Linear& x = Linear::of(kSlotX), const Linear& out = Linear::of(kSlotModel)) const {
+  Linear x0(double alpha, double sigma, const Linear& x = Linear::of(kSlotX),
+            const Linear& out = Linear::of(kSlotModel)) const {
     switch (config.prediction) {
-      case Prediction::epsilon: return (1 / alpha) * (x - sigma * out);
-      case Prediction::v: return alpha * x - sigma * out;
-      case Prediction::sample: break;
+      case Prediction::epsilon:
+        return (1 / alpha) * (x - sigma * out);
+      case Prediction::v:
+        return alpha * x - sigma * out;
+      case Prediction::sample:
+        break;
     }
     return out;
   }
-  Linear epsilon(double alpha, double sigma, const Linear& x = Linear::of(kSlotX), const Linear& out = Linear::of(kSlotModel)) const {
+  Linear epsilon(double alpha, double sigma, const Linear& x = Linear::of(kSlotX),
+                 const Linear& out = Linear::of(kSlotModel)) const {
     switch (config.prediction) {
-      case Prediction::epsilon: return out;
-      case Prediction::v: return alpha * out + sigma * x;
-      case Prediction::sample: break;
+      case Prediction::epsilon:
+        return out;
+      case Prediction::v:
+        return alpha * out + sigma * x;
+      case Prediction::sample:
+        break;
     }
     return (1 / sigma) * (x - alpha * out);
   }

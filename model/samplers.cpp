@@ -24,18 +24,26 @@ constexpr Entry kTable[] = {
     {{"ddpm", "DDPM", ""}, "DDPMScheduler", Levels::whole_steps, sample_ddpm},
     {{"pndm", "PNDM", "plms"}, "PNDMScheduler", Levels::whole_steps, sample_pndm},
     {{"euler", "Euler", "k_euler"}, "EulerDiscreteScheduler", Levels::sigmas, sample_euler},
-    {{"euler_a", "Euler a", "euler ancestral|k_euler_a|k_euler_ancestral"}, "EulerAncestralDiscreteScheduler", Levels::sigmas,
+    {{"euler_a", "Euler a", "euler ancestral|k_euler_a|k_euler_ancestral"},
+     "EulerAncestralDiscreteScheduler",
+     Levels::sigmas,
      sample_euler_ancestral},
     {{"heun", "Heun", "k_heun"}, "HeunDiscreteScheduler", Levels::sigmas, sample_heun},
     {{"lms", "LMS", "k_lms"}, "LMSDiscreteScheduler", Levels::sigmas, sample_lms},
     {{"dpm2", "DPM2", "k_dpm_2|dpm_2|kdpm2"}, "KDPM2DiscreteScheduler", Levels::sigmas, sample_dpm2},
-    {{"dpm2_a", "DPM2 a", "dpm2 ancestral|k_dpm_2_a|k_dpm_2_ancestral|dpm_2_ancestral"}, "KDPM2AncestralDiscreteScheduler",
-     Levels::sigmas, sample_dpm2_ancestral},
+    {{"dpm2_a", "DPM2 a", "dpm2 ancestral|k_dpm_2_a|k_dpm_2_ancestral|dpm_2_ancestral"},
+     "KDPM2AncestralDiscreteScheduler",
+     Levels::sigmas,
+     sample_dpm2_ancestral},
     {{"deis", "DEIS", "deis_multistep"}, "DEISMultistepScheduler", Levels::sigmas, sample_deis},
     {{"dpmpp_2s", "DPM++ 2S", "dpmsolver_singlestep"}, "DPMSolverSinglestepScheduler", Levels::sigmas, sample_dpmpp_2s},
-    {{"dpmpp_2s_a", "DPM++ 2S a", "dpm++ 2s ancestral|k_dpmpp_2s_a|k_dpmpp_2s_ancestral|dpmpp_2s_ancestral"}, "", Levels::sigmas,
+    {{"dpmpp_2s_a", "DPM++ 2S a", "dpm++ 2s ancestral|k_dpmpp_2s_a|k_dpmpp_2s_ancestral|dpmpp_2s_ancestral"},
+     "",
+     Levels::sigmas,
      sample_dpmpp_2s_ancestral},
-    {{"dpmpp_2m", "DPM++ 2M", "dpmsolver++|k_dpmpp_2m|dpmsolver_multistep"}, "DPMSolverMultistepScheduler", Levels::sigmas,
+    {{"dpmpp_2m", "DPM++ 2M", "dpmsolver++|k_dpmpp_2m|dpmsolver_multistep"},
+     "DPMSolverMultistepScheduler",
+     Levels::sigmas,
      sample_dpmpp_2m},
     {{"dpmpp_2m_sde", "DPM++ 2M SDE", "sde-dpmsolver++|k_dpmpp_2m_sde"}, "", Levels::sigmas, sample_dpmpp_2m_sde},
     {{"unipc", "UniPC", "uni_pc"}, "UniPCMultistepScheduler", Levels::sigmas, sample_unipc},
@@ -86,7 +94,8 @@ const Entry& find_entry(std::string_view name, std::optional<ScheduleKind>* sche
 }  // namespace
 
 void SamplerBuilder::whole_timesteps(Spacing own) {
-  program.timesteps = spaced_timesteps(schedule.steps(), options.steps, spacing(own), config.steps_offset, StepRounding::whole);
+  program.timesteps =
+      spaced_timesteps(schedule.steps(), options.steps, spacing(own), config.steps_offset, StepRounding::whole);
   // An offset must not lead beyond the last training step.
   for (double& t : program.timesteps) t = std::clamp(t, 0.0, double(schedule.steps() - 1));
 }
@@ -132,7 +141,8 @@ std::string_view find_sampler(std::string_view name, std::optional<ScheduleKind>
 }
 
 std::string_view sampler_of_class(const SchedulerConfig& config) {
-  if (config.class_name == "DPMSolverMultistepScheduler" && config.algorithm_type == "sde-dpmsolver++") return "dpmpp_2m_sde";
+  if (config.class_name == "DPMSolverMultistepScheduler" && config.algorithm_type == "sde-dpmsolver++")
+    return "dpmpp_2m_sde";
   for (const Entry& e : kTable)
     if (e.class_name == config.class_name && !e.class_name.empty()) return e.info.name;
   return "euler";
@@ -149,9 +159,10 @@ SamplerProgram make_program(const SchedulerConfig& config, const SamplerOptions&
     if (config.use_karras_sigmas) options.schedule = ScheduleKind::karras;
     if (config.use_exponential_sigmas) options.schedule = ScheduleKind::exponential;
   }
-  if (entry.levels == Levels::whole_steps && options.schedule.value_or(ScheduleKind::discrete) != ScheduleKind::discrete)
-    throw usage_error("--schedule {}: {} visits whole training steps and takes discrete alone", schedule_name(*options.schedule),
-                      entry.info.name);
+  if (entry.levels == Levels::whole_steps &&
+      options.schedule.value_or(ScheduleKind::discrete) != ScheduleKind::discrete)
+    throw usage_error("--schedule {}: {} visits whole training steps and takes discrete alone",
+                      schedule_name(*options.schedule), entry.info.name);
   SamplerBuilder builder(config, options);
   entry.sample(builder);
   return std::move(builder.program);

@@ -53,10 +53,10 @@ struct SlotUpdate {
 };
 
 struct SamplerStep {
-  double timestep;     // what the network is told; may be fractional
-  double input_scale;  // the network sees input_scale · x
+  double timestep;       // what the network is told; may be fractional
+  double input_scale;    // the network sees input_scale · x
   double signal, noise;  // the level at this call: x = signal · x0 + noise · ε
-  bool draws = false;  // one tensor of fresh noise, whether or not its coefficient is zero
+  bool draws = false;    // one tensor of fresh noise, whether or not its coefficient is zero
   std::vector<SlotUpdate> updates;
 };
 
@@ -67,14 +67,14 @@ struct SamplerProgram {
   std::vector<SamplerStep> steps;
   // The whole schedule, as if begin were 0; sigmas are empty for samplers that work on whole training steps.
   std::vector<double> timesteps, sigmas;
-  int calls_per_step = 1;  // of the network: 2 for Heun's kind, whose last step takes one
+  int calls_per_step = 1;    // of the network: 2 for Heun's kind, whose last step takes one
   int slots = kSlotHistory;  // how many of them are used
 };
 
 struct SamplerOptions {
   std::string sampler = "euler";
   int steps = 20;
-  int begin = 0;  // img2img: the first steps that are left out
+  int begin = 0;                         // img2img: the first steps that are left out
   std::optional<ScheduleKind> schedule;  // none: the checkpoint's
   std::optional<Spacing> spacing;        // none: the checkpoint's, else the sampler's own
   std::optional<double> eta;             // none: 0 for DDIM, 0.3 for TCD, 1 for ancestral ones

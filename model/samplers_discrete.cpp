@@ -102,7 +102,8 @@ void sample_lcm(SamplerBuilder& b) {
   b.start_at_alpha(alpha_at(b, times[size_t(b.options.begin)]));
   for (size_t i = size_t(b.options.begin); i < times.size(); ++i) {
     const double t = times[i], a = alpha_at(b, t), scaled = t * b.config.timestep_scaling, data = 0.5;
-    const double skip = data * data / (scaled * scaled + data * data), out = scaled / std::sqrt(scaled * scaled + data * data);
+    const double skip = data * data / (scaled * scaled + data * data),
+                 out = scaled / std::sqrt(scaled * scaled + data * data);
     b.call_at_alpha(t, a);
     Linear x = out * b.x0(std::sqrt(a), std::sqrt(1 - a)) + skip * Linear::of(kSlotX);
     if (i + 1 < times.size()) {

@@ -96,7 +96,8 @@ void sample_lms(SamplerBuilder& b) {
     }
     double sum = 0;
     for (size_t d = 0; d < polynomial.size(); ++d)
-      sum += polynomial[d] / double(d + 1) * (std::pow(sigmas[i + 1], double(d + 1)) - std::pow(sigmas[i], double(d + 1)));
+      sum +=
+          polynomial[d] / double(d + 1) * (std::pow(sigmas[i + 1], double(d + 1)) - std::pow(sigmas[i], double(d + 1)));
     return sum;
   };
   int slopes = 0;
@@ -107,7 +108,8 @@ void sample_lms(SamplerBuilder& b) {
     Linear x = kX;
     // The order follows from the place in the whole schedule; where an image joins late, older slopes count as zero.
     const int order = int(std::min<size_t>(i + 1, kOrder));
-    for (int j = 0; j < std::min(order, slopes); ++j) x += integral(i, order, j) * Linear::of(kSlopes + (slopes - 1 - j) % kOrder);
+    for (int j = 0; j < std::min(order, slopes); ++j)
+      x += integral(i, order, j) * Linear::of(kSlopes + (slopes - 1 - j) % kOrder);
     b.set(kSlotX, x);
   }
 }

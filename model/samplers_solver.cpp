@@ -11,7 +11,10 @@ const Linear kX = Linear::of(kSlotX);
 struct Level {
   double ratio, alpha, sigma, lambda;
   explicit Level(double sigma_over_alpha)
-      : ratio(sigma_over_alpha), alpha(input_scale_of(sigma_over_alpha)), sigma(sigma_over_alpha * alpha), lambda(-std::log(sigma_over_alpha)) {}
+      : ratio(sigma_over_alpha),
+        alpha(input_scale_of(sigma_over_alpha)),
+        sigma(sigma_over_alpha * alpha),
+        lambda(-std::log(sigma_over_alpha)) {}
 };
 
 void start(SamplerBuilder& b) {
@@ -107,7 +110,9 @@ void sample_deis(SamplerBuilder& b) {
   start(b);
   const size_t n = times.size();
   // ∫ (log ρ − log c) / (log b − log c) dρ at t
-  const auto primitive = [](double t, double p, double q) { return t * (-std::log(q) + std::log(t) - 1) / (std::log(p) - std::log(q)); };
+  const auto primitive = [](double t, double p, double q) {
+    return t * (-std::log(q) + std::log(t) - 1) / (std::log(p) - std::log(q));
+  };
   for (size_t i = size_t(b.options.begin); i < n; ++i) {
     const size_t done = i - size_t(b.options.begin);
     const Level s(sigmas[i]), t(sigmas[i + 1]);
@@ -119,7 +124,8 @@ void sample_deis(SamplerBuilder& b) {
       b.set(kSlotX, (t.alpha / s.alpha) * kX + t.alpha * (t.ratio - s.ratio) * now);
     } else {
       const double s0 = s.ratio, s1 = sigmas[i - 1];
-      const double c0 = primitive(t.ratio, s0, s1) - primitive(s0, s0, s1), c1 = primitive(t.ratio, s1, s0) - primitive(s0, s1, s0);
+      const double c0 = primitive(t.ratio, s0, s1) - primitive(s0, s0, s1),
+                   c1 = primitive(t.ratio, s1, s0) - primitive(s0, s1, s0);
       b.set(kSlotX, t.alpha * ((1 / s.alpha) * kX + c0 * now + c1 * before));
     }
   }
@@ -128,7 +134,10 @@ void sample_deis(SamplerBuilder& b) {
 // Zhao et al., UniPC (2023): UniP of order 2 with B(h) = e^h − 1 ("bh2"), each step first corrected by UniC with the output
 // that its end point brings.
 void sample_unipc(SamplerBuilder& b) {
-  enum { kOutputs = kSlotHistory, kLast = kOutputs + 3 };  // x0 of this call and two before; the latents before the last step
+  enum {
+    kOutputs = kSlotHistory,
+    kLast = kOutputs + 3
+  };  // x0 of this call and two before; the latents before the last step
   b.sigma_schedule(StepRounding::open, b.spacing(Spacing::linspace));
   const std::vector<double>&times = b.program.timesteps, &sigmas = b.program.sigmas;
   start(b);

@@ -51,9 +51,12 @@ std::vector<float> make_betas(const SchedulerConfig& c) {
     for (float& b : betas) b *= b;
     return betas;
   }
-  const auto bar = [&](double t) { return std::pow(std::cos((t + 0.008) / 1.008 * M_PI / 2), 2); };  // squaredcos_cap_v2
+  const auto bar = [&](double t) {
+    return std::pow(std::cos((t + 0.008) / 1.008 * M_PI / 2), 2);
+  };  // squaredcos_cap_v2
   std::vector<float> betas;
-  for (int64_t i = 0; i < n; ++i) betas.push_back(float(std::min(1 - bar(double(i + 1) / double(n)) / bar(double(i) / double(n)), 0.999)));
+  for (int64_t i = 0; i < n; ++i)
+    betas.push_back(float(std::min(1 - bar(double(i + 1) / double(n)) / bar(double(i) / double(n)), 0.999)));
   return betas;
 }
 
@@ -87,7 +90,9 @@ SchedulerConfig parse_scheduler_config(std::string_view text, std::string_view w
     throw file_error("{}: no valid JSON: {}", where, e.what());
   }
   if (!j.is_object()) throw file_error("{}: no JSON object", where);
-  const auto bad = [&](const char* key, const char* wants) { return file_error("{}: {} is {}; {}", where, key, j[key].dump(), wants); };
+  const auto bad = [&](const char* key, const char* wants) {
+    return file_error("{}: {} is {}; {}", where, key, j[key].dump(), wants);
+  };
   const auto present = [&](const char* key) { return j.contains(key) && !j[key].is_null(); };
   const auto number = [&](const char* key, double fallback) {
     if (!present(key)) return fallback;
@@ -96,7 +101,8 @@ SchedulerConfig parse_scheduler_config(std::string_view text, std::string_view w
   };
   const auto integer = [&](const char* key, int64_t fallback, int64_t low, int64_t high) {
     if (!present(key)) return fallback;
-    if (!j[key].is_number_integer() || j[key].get<int64_t>() < low || j[key].get<int64_t>() > high) throw bad(key, "out of range");
+    if (!j[key].is_number_integer() || j[key].get<int64_t>() < low || j[key].get<int64_t>() > high)
+      throw bad(key, "out of range");
     return j[key].get<int64_t>();
   };
   const auto boolean = [&](const char* key, bool fallback) {
@@ -121,11 +127,14 @@ SchedulerConfig parse_scheduler_config(std::string_view text, std::string_view w
   c.beta_schedule = string("beta_schedule", "linear");
   if (c.beta_schedule != "linear" && c.beta_schedule != "scaled_linear" && c.beta_schedule != "squaredcos_cap_v2")
     throw bad("beta_schedule", "linear, scaled_linear and squaredcos_cap_v2 are implemented");
-  if (!(c.beta_start > 0 && c.beta_end < 1 && c.beta_start <= c.beta_end)) throw bad("beta_start", "betas must rise within 0 and 1");
+  if (!(c.beta_start > 0 && c.beta_end < 1 && c.beta_start <= c.beta_end))
+    throw bad("beta_start", "betas must rise within 0 and 1");
   if (present("trained_betas")) {
-    if (!j["trained_betas"].is_array() || j["trained_betas"].size() < 2) throw bad("trained_betas", "wants a list of numbers");
+    if (!j["trained_betas"].is_array() || j["trained_betas"].size() < 2)
+      throw bad("trained_betas", "wants a list of numbers");
     for (const json& b : j["trained_betas"]) {
-      if (!b.is_number() || !(b.get<double>() > 0 && b.get<double>() < 1)) throw bad("trained_betas", "each must lie between 0 and 1");
+      if (!b.is_number() || !(b.get<double>() > 0 && b.get<double>() < 1))
+        throw bad("trained_betas", "each must lie between 0 and 1");
       c.trained_betas.push_back(b.get<float>());
     }
     c.num_train_timesteps = int64_t(c.trained_betas.size());
@@ -193,17 +202,20 @@ double NoiseSchedule::sigma_at(double t) const {
 double NoiseSchedule::time_of(double sigma) const {
   const double x = std::log(std::max(sigma, 1e-10));
   const auto above = std::upper_bound(log_sigmas_.begin(), log_sigmas_.end(), x);
-  const size_t low = size_t(std::clamp<std::ptrdiff_t>(above - log_sigmas_.begin() - 1, 0, std::ptrdiff_t(log_sigmas_.size()) - 2));
+  const size_t low =
+      size_t(std::clamp<std::ptrdiff_t>(above - log_sigmas_.begin() - 1, 0, std::ptrdiff_t(log_sigmas_.size()) - 2));
   const double w = std::clamp((x - log_sigmas_[low]) / (log_sigmas_[low + 1] - log_sigmas_[low]), 0.0, 1.0);
   return double(low) + w;
 }
 
-std::vector<double> spaced_timesteps(int64_t train_steps, int n, Spacing spacing, int64_t offset, StepRounding rounding) {
+std::vector<double> spaced_timesteps(int64_t train_steps, int n, Spacing spacing, int64_t offset,
+                                     StepRounding rounding) {
   // Halves are rounded to even, as the libraries do.
   std::vector<double> t;
   const int points = rounding == StepRounding::open ? n + 1 : n;
   if (spacing == Spacing::trailing) {
-    for (int i = 0; i < n; ++i) t.push_back(std::nearbyint(double(train_steps) - double(i) * double(train_steps) / n) - 1);
+    for (int i = 0; i < n; ++i)
+      t.push_back(std::nearbyint(double(train_steps) - double(i) * double(train_steps) / n) - 1);
     return t;
   }
   for (int i = points - 1; i >= points - n; --i) {

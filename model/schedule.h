@@ -36,7 +36,7 @@ struct SchedulerConfig {
   bool rescale_betas_zero_snr = false;
   bool use_karras_sigmas = false;
   bool use_exponential_sigmas = false;
-  std::string algorithm_type;  // DPMSolverMultistep: "dpmsolver++" or "sde-dpmsolver++"
+  std::string algorithm_type;             // DPMSolverMultistep: "dpmsolver++" or "sde-dpmsolver++"
   int64_t original_inference_steps = 50;  // LCM, TCD
   double timestep_scaling = 10.0;
 };
@@ -72,7 +72,8 @@ class NoiseSchedule {
 //   fractional Euler, Heun, LMS, DPM2: fractional in linspace
 //   open       DPM-Solver, UniPC, DEIS: n of n + 1 points, the last one left out
 enum class StepRounding : uint8_t { whole, fractional, open };
-std::vector<double> spaced_timesteps(int64_t train_steps, int n, Spacing spacing, int64_t offset, StepRounding rounding);
+std::vector<double> spaced_timesteps(int64_t train_steps, int n, Spacing spacing, int64_t offset,
+                                     StepRounding rounding);
 
 // n values of σ between two, from high to low.
 std::vector<double> karras_sigmas(double high, double low, int n, double rho = 7.0);

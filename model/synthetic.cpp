@@ -16,7 +16,8 @@ struct Rule {
   double scale, offset;
 };
 Rule rule_of(std::string_view name, const Shape& shape) {
-  if (shape.rank() == 1) return contains(name, "norm") && name.ends_with("weight") ? Rule{1.0 / 1024, 1.0} : Rule{1.0 / 4096, 0.0};
+  if (shape.rank() == 1)
+    return contains(name, "norm") && name.ends_with("weight") ? Rule{1.0 / 1024, 1.0} : Rule{1.0 / 4096, 0.0};
   if (contains(name, "embedding") && !contains(name, "time") && !contains(name, "add_")) return {1.0 / 2048, 0.0};
   const double fan_in = double(shape.elements()) / double(shape[0]);
   int e = int(std::ceil(std::log2(std::sqrt(fan_in) * 75)));

@@ -29,7 +29,9 @@ struct ByteAlphabet {
 
   ByteAlphabet() {
     int n = 0;
-    const auto printable = [](int b) { return (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || (b >= 0xae && b <= 0xff); };
+    const auto printable = [](int b) {
+      return (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || (b >= 0xae && b <= 0xff);
+    };
     for (int b = 0; b < 256; ++b)
       if (printable(b)) {
         text[size_t(b)] = to_utf8(b);
@@ -51,8 +53,9 @@ const ByteAlphabet& alphabet() {
 // The characters of a text in normal form C.
 std::vector<int32_t> normalized(std::string_view text) {
   utf8proc_uint8_t* composed = nullptr;
-  const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), utf8proc_ssize_t(text.size()),
-                                             &composed, utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const utf8proc_ssize_t size =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), utf8proc_ssize_t(text.size()), &composed,
+                   utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(composed, &std::free);
   if (size < 0) throw usage_error("the prompt is no valid UTF-8 ({})", utf8proc_errmsg(size));
   std::vector<int32_t> characters;
@@ -67,13 +70,13 @@ std::vector<int32_t> normalized(std::string_view text) {
 }
 
 bool is_space(int32_t c) {
-  return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
-         c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+  return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 bool is_letter(int32_t c) {
   const utf8proc_category_t k = utf8proc_category(c);
-  return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT || k == UTF8PROC_CATEGORY_LM ||
-         k == UTF8PROC_CATEGORY_LO;
+  return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT ||
+         k == UTF8PROC_CATEGORY_LM || k == UTF8PROC_CATEGORY_LO;
 }
 bool is_number(int32_t c) {
   const utf8proc_category_t k = utf8proc_category(c);
@@ -92,7 +95,9 @@ size_t word_length(const std::vector<int32_t>& text, size_t at) {
   if (is_number(text[at])) return 1;
   const bool letters = is_letter(text[at]);
   size_t n = 1;
-  while (at + n < text.size() && !is_space(text[at + n]) && !is_number(text[at + n]) && is_letter(text[at + n]) == letters) ++n;
+  while (at + n < text.size() && !is_space(text[at + n]) && !is_number(text[at + n]) &&
+         is_letter(text[at + n]) == letters)
+    ++n;
   return n;
 }
 
@@ -111,7 +116,8 @@ Tokenizer::Tokenizer(std::string_view merges, std::optional<std::string_view> vo
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.empty() || (line_number == 1 && line.starts_with("#version"))) continue;
     const size_t space = line.find(' ');
-    if (space == std::string_view::npos || space == 0 || space + 1 == line.size() || line.find(' ', space + 1) != std::string_view::npos)
+    if (space == std::string_view::npos || space == 0 || space + 1 == line.size() ||
+        line.find(' ', space + 1) != std::string_view::npos)
       throw file_error("{}: merges, line {}: wants two entries with a space between them", where, line_number);
     pairs.emplace_back(line.substr(0, space), line.substr(space + 1));
   }
@@ -125,12 +131,14 @@ Tokenizer::Tokenizer(std::string_view merges, std::optional<std::string_view> vo
     }
     if (!json.is_object()) throw file_error("{}: vocabulary: no JSON object", where);
     for (const auto& [entry, id] : json.items()) {
-      if (!id.is_number_unsigned() || id.get<uint64_t>() > 10'000'000) throw file_error("{}: vocabulary: {} has no id", where, entry);
+      if (!id.is_number_unsigned() || id.get<uint64_t>() > 10'000'000)
+        throw file_error("{}: vocabulary: {} has no id", where, entry);
       ids_[entry] = id.get<int32_t>();
     }
   } else {
     for (const std::string_view suffix : {std::string_view(), kWordEnd})
-      for (int b : alphabet().order) ids_.emplace(alphabet().text[size_t(b)] + std::string(suffix), int32_t(ids_.size()));
+      for (int b : alphabet().order)
+        ids_.emplace(alphabet().text[size_t(b)] + std::string(suffix), int32_t(ids_.size()));
     for (const auto& [left, right] : pairs) ids_.emplace(left + right, int32_t(ids_.size()));
     for (const std::string_view special : {kBegin, kEnd}) ids_.emplace(std::string(special), int32_t(ids_.size()));
   }
@@ -174,7 +182,8 @@ int32_t Tokenizer::id_of(const std::string& entry) const {
 // The pair of the lowest rank first, from the left, until none of the word's pairs can be merged.
 void Tokenizer::encode_word(std::string_view word, std::vector<int32_t>& out) const {
   std::vector<int32_t> symbols;
-  for (size_t i = 0; i < word.size(); ++i) symbols.push_back((i + 1 == word.size() ? last_bytes_ : bytes_)[uint8_t(word[i])]);
+  for (size_t i = 0; i < word.size(); ++i)
+    symbols.push_back((i + 1 == word.size() ? last_bytes_ : bytes_)[uint8_t(word[i])]);
   while (symbols.size() > 1) {
     const Merge* best = nullptr;
     size_t at = 0;

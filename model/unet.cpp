@@ -17,7 +17,8 @@ class UNetBuilder {
 
   void build() {
     const size_t levels = config_.block_out_channels.size();
-    const ValueId sample = g_.input("sample", {options_.batch, options_.height, options_.width, config_.in_channels}, DType::f32);
+    const ValueId sample =
+        g_.input("sample", {options_.batch, options_.height, options_.width, config_.in_channels}, DType::f32);
     temb_ = time_embedding();
     context_ = g_.input("context", {options_.batch, options_.tokens, config_.cross_attention_dim}, DType::f32);
 
@@ -49,11 +50,13 @@ class UNetBuilder {
       return s.linear("linear_2", s.activation("act", x, Activation::silu, DType::f32), width, true, DType::f32);
     };
 
-    ValueId x = sinusoid("time_proj", g_.input("timestep", {options_.batch}, DType::f32), config_.block_out_channels[0]);
+    ValueId x =
+        sinusoid("time_proj", g_.input("timestep", {options_.batch}, DType::f32), config_.block_out_channels[0]);
     const Scope time = root_.child("time_embedding");
     if (config_.time_cond_proj_dim > 0) {
       const ValueId cond = g_.input("timestep_cond", {options_.batch, config_.time_cond_proj_dim}, DType::f32);
-      x = time.add("add_cond", x, time.linear("cond_proj", cond, config_.block_out_channels[0], false, DType::f32), DType::f32);
+      x = time.add("add_cond", x, time.linear("cond_proj", cond, config_.block_out_channels[0], false, DType::f32),
+                   DType::f32);
     }
     x = mlp(time, x);
     if (config_.text_time) {
@@ -181,8 +184,8 @@ class UNetBuilder {
 
 Graph build_unet(const UNetConfig& config, const UNetGraphOptions& options) {
   if (options.batch < 1 || options.height < 1 || options.width < 1 || options.tokens < 1)
-    throw usage_error("unet: batch {}, {}x{} latent pixels, {} tokens: all must be positive", options.batch, options.height,
-                      options.width, options.tokens);
+    throw usage_error("unet: batch {}, {}x{} latent pixels, {} tokens: all must be positive", options.batch,
+                      options.height, options.width, options.tokens);
   Graph g("unet", options.dtype);
   UNetBuilder(g, config, options).build();
   return g;

@@ -25,7 +25,8 @@ ValueId attention(const Scope& s, const VaeConfig& config, ValueId x) {
   Graph& g = s.graph();
   const Shape map = s.shape(x);
   const int64_t c = map.channels();
-  const ValueId h = g.reshape(s.group_norm("group_norm", x, config.norm_num_groups, kNormEps), {map[0], map[1] * map[2], c});
+  const ValueId h =
+      g.reshape(s.group_norm("group_norm", x, config.norm_num_groups, kNormEps), {map[0], map[1] * map[2], c});
   const ValueId q = s.linear("to_q", h, c);
   const ValueId k = s.linear("to_k", h, c);
   const ValueId v = s.linear("to_v", h, c);
@@ -46,7 +47,8 @@ ValueId head(const Scope& s, const VaeConfig& config, ValueId x, int64_t channel
 
 void check(const VaeGraphOptions& options) {
   if (options.batch < 1 || options.height < 1 || options.width < 1)
-    throw usage_error("vae: batch {}, {}x{} pixels: all must be positive", options.batch, options.height, options.width);
+    throw usage_error("vae: batch {}, {}x{} pixels: all must be positive", options.batch, options.height,
+                      options.width);
 }
 
 }  // namespace

@@ -29,9 +29,7 @@ AtomicFile::~AtomicFile() {
   unlink(temporary_.c_str());
 }
 
-void AtomicFile::write(const void* data, size_t bytes) {
-  write_at(size_, data, bytes);
-}
+void AtomicFile::write(const void* data, size_t bytes) { write_at(size_, data, bytes); }
 
 void AtomicFile::write_at(uint64_t offset, const void* data, size_t bytes) {
   const char* from = static_cast<const char*>(data);

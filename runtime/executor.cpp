@@ -1,34 +1,27 @@
 #include "runtime/executor.h"
 
-#include <cstdlib>
-
 #include "kernels/core/error.h"
 
 namespace darkroom {
 
-void Arena::Free::operator()(std::byte* p) const { std::free(p); }
-
 void Arena::reserve(size_t bytes) {
   if (bytes <= bytes_) return;
-  memory_.reset();
+  memory_ = DeviceMemory();  // first let go of the old one
   bytes_ = 0;
-  bytes = (bytes + 4095) / 4096 * 4096;
-  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)));
-  if (!memory_) throw resource_error("no memory for an arena of {} MiB: try a smaller picture", bytes >> 20);
+  memory_ = DeviceMemory(backend_, bytes, "the arena: try a smaller picture");
   bytes_ = bytes;
 }
 
-Executable::Executable(const Plan& plan, ThreadPool& pool, Arena& arena, WeightStore& weights)
-    : plan_(plan), pool_(pool), arena_(arena), external_(plan.graph.values().size(), nullptr) {
-  if (pool.size() != plan.threads)
-    throw internal_error("{}: planned for {} threads, run by {}", plan.graph.name(), plan.threads, pool.size());
+Executable::Executable(const Plan& plan, Backend& backend, Arena& arena, WeightStore& weights)
+    : plan_(plan), backend_(backend), arena_(arena), external_(plan.graph.values().size(), nullptr) {
+  if (backend.team() != plan.threads)
+    throw internal_error("{}: planned for {} threads, run by {}", plan.graph.name(), plan.threads, backend.team());
   for (const Step& step : plan.steps) {
     calls_.push_back(plan.call(step));
     weights.bind(plan, step, calls_.back());
   }
   for (size_t i = 0; i < plan.graph.values().size(); ++i)
-    if (plan.graph.values()[i].kind == ValueKind::input)
-      bindings_.push_back({plan.graph.values()[i].name, ValueId(i)});
+    if (plan.graph.values()[i].kind == ValueKind::input) bindings_.push_back({plan.graph.values()[i].name, ValueId(i)});
   for (const GraphOutput& output : plan.graph.outputs()) bindings_.push_back({output.name, output.value});
   arena.reserve(plan.arena_bytes);
 }
@@ -68,29 +61,7 @@ bool Executable::run(const std::atomic<bool>* cancel, Trace* trace) {
   for (const Binding& b : bindings_)
     if (b.data == nullptr) throw internal_error("{}: {} is not bound", plan_.graph.name(), b.name);
   resolve(arena_.data());
-
-  // Member 0 looks at the flag and writes what it saw before the barrier; all act on it after. Two places in turn, so that
-  // the next look does not overwrite what a slower member has still to read.
-  bool stop[2] = {false, false};
-  bool finished = true;
-  pool_.run([&](const Team& team) {
-    const bool traces = trace != nullptr && team.index == 0;
-    Trace::Clock::time_point begin{};
-    for (size_t s = 0; s < calls_.size(); ++s) {
-      if (traces) begin = Trace::Clock::now();
-      plan_.steps[s].selection.kernel->launch(calls_[s], team);
-      if (team.index == 0) stop[s % 2] = cancel != nullptr && cancel->load(std::memory_order_relaxed);
-      team.sync();
-      if (traces) {
-        const Node& node = plan_.graph.nodes()[s];
-        trace->add(node.name, op_def(node.kind()).name, begin, Trace::Clock::now());
-      }
-      if (!stop[s % 2] || s + 1 == calls_.size()) continue;
-      if (team.index == 0) finished = false;
-      return;
-    }
-  });
-  return finished;
+  return backend_.run(plan_, calls_, cancel, trace);
 }
 
 }  // namespace darkroom

@@ -1,4 +1,4 @@
-// Runs a plan on the CPU: every thread of the pool walks the same list of steps and meets the others after each.
+// A plan with its memory: weights, arena, and what is bound from outside.
 #pragma once
 
 #include <atomic>
@@ -6,9 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/backend.h"
 #include "runtime/plan.h"
-#include "runtime/thread_pool.h"
-#include "runtime/trace.h"
 #include "runtime/weight_store.h"
 
 namespace darkroom {
@@ -16,25 +15,25 @@ namespace darkroom {
 // One arena for all plans of a session: it grows to the largest while they are prepared and stays then.
 class Arena {
  public:
-  // Throws resource_error where there is no memory. Only memory of an earlier call that is not larger stays where it is.
+  explicit Arena(Backend& backend) : backend_(backend) {}
+  // Throws resource_error where there is no memory.
   void reserve(size_t bytes);
-  std::byte* data() const { return memory_.get(); }
+  std::byte* data() const { return memory_.data(); }
   size_t bytes() const { return bytes_; }
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const;
-  };
-  std::unique_ptr<std::byte, Free> memory_;
+  Backend& backend_;
+  DeviceMemory memory_;
   size_t bytes_ = 0;
 };
 
 class Executable {
  public:
-  // Packs the weights. Plan, pool, arena and store must outlive it; the pool's size is the plan's threads. Throws as they do.
-  Executable(const Plan& plan, ThreadPool& pool, Arena& arena, WeightStore& weights);
+  // Packs the weights. Plan, backend, arena and store must outlive it; the backend's team is the plan's threads. Throws as
+  // they do.
+  Executable(const Plan& plan, Backend& backend, Arena& arena, WeightStore& weights);
 
-  // Memory of an input or output, dense, in the shape and dtype of the graph's value. Stays until bound again.
+  // Memory of the device for an input or output, dense, in the shape and dtype of the graph's value. Stays until bound again.
   // Throws internal_error on a name that the graph does not have.
   void bind(std::string_view name, void* data);
 
@@ -54,7 +53,7 @@ class Executable {
   std::byte* memory_of(ValueId id, std::byte* arena) const;
 
   const Plan& plan_;
-  ThreadPool& pool_;
+  Backend& backend_;
   Arena& arena_;
   std::vector<KernelCall> calls_;
   std::vector<Binding> bindings_;

@@ -128,7 +128,8 @@ int pack_projections(Graph& graph) {
     const auto projection = [&](ValueId v) -> NodeId {
       const NodeId p = edit.producer(v);
       const auto* gemm = edit.as<GemmAttrs>(p);
-      const bool plain = gemm && gemm->epilogue == Epilogue{} && edit.node(p).inputs[GemmAttrs::kResidual] == kNoValue &&
+      const bool plain = gemm && gemm->epilogue == Epilogue{} &&
+                         edit.node(p).inputs[GemmAttrs::kResidual] == kNoValue &&
                          edit.node(p).inputs[GemmAttrs::kRowBias] == kNoValue;
       return plain && edit.uses(v) == 1 && !edit.has_views(v) ? p : -1;
     };
@@ -325,9 +326,10 @@ constexpr FusionPass kPasses[] = {
     {"packed_qkv", "projections of one source that meet in an attention run as one gemm", pack_projections, nullptr},
     {"group_norm_silu", "silu is applied as group_norm stores", fuse_group_norm_silu, nullptr},
     {"geglu", "the feed-forward's gate is applied as its gemm stores", fuse_geglu, nullptr},
-    {"gemm_epilogue", "activation, time embedding and residual are applied as a gemm stores", fuse_epilogue<OpKind::gemm>, nullptr},
-    {"conv_epilogue", "activation, time embedding and residual are applied as a convolution stores", fuse_epilogue<OpKind::conv2d>,
-     nullptr},
+    {"gemm_epilogue", "activation, time embedding and residual are applied as a gemm stores",
+     fuse_epilogue<OpKind::gemm>, nullptr},
+    {"conv_epilogue", "activation, time embedding and residual are applied as a convolution stores",
+     fuse_epilogue<OpKind::conv2d>, nullptr},
     {"upsample_conv", "a convolution reads the small picture as if it were enlarged", fold_upsample, nullptr},
     {"two_sources", "norms and convolutions read both halves of a concat where they lie", read_two_sources, nullptr},
     {"concat_in_place", "the producers of a concat write into it", concat_in_place, nullptr},

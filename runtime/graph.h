@@ -35,11 +35,11 @@ struct ViewSpec {
 struct Value {
   ValueKind kind = ValueKind::activation;
   Shape shape;
-  DType dtype = DType::none;           // of a weight: none until it is known from the file
-  std::string name;                    // inputs, outputs and weights have one
-  NodeId producer = -1;                // activations
-  std::vector<std::string> parts;      // weights: stored tensors, one below the other along dimension 0
-  ViewSpec view;                       // views; and activations that lie in an assembled value
+  DType dtype = DType::none;       // of a weight: none until it is known from the file
+  std::string name;                // inputs, outputs and weights have one
+  NodeId producer = -1;            // activations
+  std::vector<std::string> parts;  // weights: stored tensors, one below the other along dimension 0
+  ViewSpec view;                   // views; and activations that lie in an assembled value
 };
 
 struct Node {

@@ -62,7 +62,8 @@ void GraphEdit::take_over(NodeId fused, NodeId replaced) {
   to.provenance = std::move(from.provenance);
   to.name = from.name;
   const ValueId inner = from.output, outer = to.output;
-  if (!(graph_.shape(inner) == graph_.shape(outer)) && graph_.shape(inner).elements() == graph_.shape(outer).elements()) {
+  if (!(graph_.shape(inner) == graph_.shape(outer)) &&
+      graph_.shape(inner).elements() == graph_.shape(outer).elements()) {
     // `outer` was produced in another shape: it becomes a window onto `inner`.
     to.output = inner;
     value(inner).dtype = value(outer).dtype;

@@ -50,7 +50,8 @@ Graph hoist(Graph& graph, std::span<const std::string_view> inputs, std::string 
   for (size_t v = 0; v < count; ++v) {
     const Value& value = graph.values()[v];
     if (value.kind == ValueKind::input) (std::ranges::count(inputs, value.name) ? early : late)[v] = true;
-    if (value.view.base != kNoValue && value.kind == ValueKind::activation) late[v] = true;  // written into another value
+    if (value.view.base != kNoValue && value.kind == ValueKind::activation)
+      late[v] = true;  // written into another value
     if (value.kind == ValueKind::assembled) late[v] = true;
   }
   std::vector<bool> moves(graph.nodes().size(), false);

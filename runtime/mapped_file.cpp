@@ -43,13 +43,15 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
 void MappedFile::release(const std::byte* begin, size_t bytes) const {
   const size_t page = size_t(sysconf(_SC_PAGESIZE));
   // Whole pages only: the first and last may hold others' bytes.
-  const size_t from = (size_t(begin - data_) + page - 1) / page * page, to = size_t(begin - data_ + std::ptrdiff_t(bytes)) / page * page;
+  const size_t from = (size_t(begin - data_) + page - 1) / page * page,
+               to = size_t(begin - data_ + std::ptrdiff_t(bytes)) / page * page;
   if (to > from) madvise(data_ + from, to - from, MADV_DONTNEED);
 }
 
 std::string read_text_file(const std::string& path, size_t limit) {
   const MappedFile file(path);
-  if (file.size() > limit) throw file_error("{}: has {} bytes; more than {} are not expected of it", path, file.size(), limit);
+  if (file.size() > limit)
+    throw file_error("{}: has {} bytes; more than {} are not expected of it", path, file.size(), limit);
   return std::string(file.text());
 }
 

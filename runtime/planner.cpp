@@ -86,7 +86,8 @@ size_t largest_live_set(std::span<const Buffer> buffers) {
 MemoryPlan plan_memory(std::span<const Buffer> buffers) {
   MemoryPlan plan;
   for (const Buffer& b : buffers) {
-    if (b.last < b.first) throw internal_error("planner: a buffer dies in step {} before it is born in {}", b.last, b.first);
+    if (b.last < b.first)
+      throw internal_error("planner: a buffer dies in step {} before it is born in {}", b.last, b.first);
     if (b.bytes > size_t(INT64_MAX) - kArenaAlignment - plan.naive_bytes)
       throw internal_error("planner: the buffers' sizes overflow");
     plan.naive_bytes += aligned(b.bytes);
@@ -118,10 +119,13 @@ MemoryPlan plan_memory(std::span<const Buffer> buffers) {
     attempt(std::move(order), name);
   };
   attempt_sorted("size", size, length);
-  attempt_sorted("size x lifetime", [&](int i) { return size(i) * length(i); }, size);
+  attempt_sorted(
+      "size x lifetime", [&](int i) { return size(i) * length(i); }, size);
   attempt_sorted("lifetime", length, size);
-  attempt_sorted("birth", [&](int i) { return -start(i); }, size);
-  attempt_sorted("death", [&](int i) { return start(i) + length(i); }, size);
+  attempt_sorted(
+      "birth", [&](int i) { return -start(i); }, size);
+  attempt_sorted(
+      "death", [&](int i) { return start(i) + length(i); }, size);
 
   // What sticks out above the bound goes first, as long as that helps; a few tries suffice in practice.
   constexpr int kRounds = 24;
@@ -129,9 +133,8 @@ MemoryPlan plan_memory(std::span<const Buffer> buffers) {
   for (int round = 0; round < kRounds && plan.arena_bytes > plan.lower_bound; ++round) {
     const Placement placed = place(buffers, neighbours, order);
     const size_t top = std::max(plan.lower_bound, placed.bytes - placed.bytes / 16);
-    std::stable_partition(order.begin(), order.end(), [&](int i) {
-      return placed.offset[size_t(i)] + aligned(buffers[size_t(i)].bytes) > top;
-    });
+    std::stable_partition(order.begin(), order.end(),
+                          [&](int i) { return placed.offset[size_t(i)] + aligned(buffers[size_t(i)].bytes) > top; });
     attempt(order, "top first");
   }
   return plan;

@@ -20,10 +20,10 @@ struct TypeInfo {
   DType dtype;
 };
 constexpr TypeInfo kTypes[] = {
-    {"F64", 64, DType::f64},   {"F32", 32, DType::f32},      {"F16", 16, DType::f16},       {"BF16", 16, DType::bf16},
-    {"I64", 64, DType::i64},   {"I32", 32, DType::i32},      {"U8", 8, DType::u8},          {"I8", 8, DType::none},
-    {"I16", 16, DType::none},  {"U16", 16, DType::none},     {"U32", 32, DType::none},      {"U64", 64, DType::none},
-    {"BOOL", 8, DType::none},  {"F8_E4M3", 8, DType::none},  {"F8_E5M2", 8, DType::none},   {"C64", 64, DType::none},
+    {"F64", 64, DType::f64},  {"F32", 32, DType::f32},     {"F16", 16, DType::f16},     {"BF16", 16, DType::bf16},
+    {"I64", 64, DType::i64},  {"I32", 32, DType::i32},     {"U8", 8, DType::u8},        {"I8", 8, DType::none},
+    {"I16", 16, DType::none}, {"U16", 16, DType::none},    {"U32", 32, DType::none},    {"U64", 64, DType::none},
+    {"BOOL", 8, DType::none}, {"F8_E4M3", 8, DType::none}, {"F8_E5M2", 8, DType::none}, {"C64", 64, DType::none},
 };
 
 // Parses the header; a key that stands twice in one object is an error, which the library would pass over.
@@ -50,9 +50,11 @@ uint64_t whole(const nlohmann::json& value, uint64_t limit, const std::string& p
   return value.get<uint64_t>();
 }
 
-SafetensorsEntry parse_entry(const std::string& name, const nlohmann::json& json, uint64_t data_size, const std::string& path) {
+SafetensorsEntry parse_entry(const std::string& name, const nlohmann::json& json, uint64_t data_size,
+                             const std::string& path) {
   const auto fail = [&](const std::string& what) { return file_error("{}: tensor {}: {}", path, name, what); };
-  if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets"))
+  if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") ||
+      !json.contains("data_offsets"))
     throw fail("wants exactly dtype, shape and data_offsets");
   SafetensorsEntry entry;
   if (!json["dtype"].is_string()) throw fail("dtype is no string");
@@ -75,7 +77,8 @@ SafetensorsEntry parse_entry(const std::string& name, const nlohmann::json& json
   const uint64_t end = whole(offsets[1], data_size, path, name + ": data_offsets");
   if (begin > end) throw fail(fmt::format("data_offsets {} to {} run backwards", begin, end));
   if (end - begin != elements * type->bits / 8)
-    throw fail(fmt::format("has {} bytes, {} elements of {} take {}", end - begin, elements, entry.dtype_text, elements * type->bits / 8));
+    throw fail(fmt::format("has {} bytes, {} elements of {} take {}", end - begin, elements, entry.dtype_text,
+                           elements * type->bits / 8));
   entry.offset = begin;
   entry.bytes = end - begin;
   return entry;
@@ -88,9 +91,11 @@ Safetensors::Safetensors(const std::string& path) : file_(path) {
   if (file_.size() < 8) throw file_error("{}: has {} bytes, too few for a safetensors file", path, file_.size());
   std::memcpy(&header, file_.data(), 8);
   if (header > kMaxHeader || header > file_.size() - 8)
-    throw file_error("{}: says that its header has {} bytes, the file has {}: truncated, or no safetensors file", path, header, file_.size());
+    throw file_error("{}: says that its header has {} bytes, the file has {}: truncated, or no safetensors file", path,
+                     header, file_.size());
   const std::string_view text = file_.text().substr(8, header);
-  if (text.empty() || text[0] != '{') throw file_error("{}: the header does not begin with {{: no safetensors file", path);
+  if (text.empty() || text[0] != '{')
+    throw file_error("{}: the header does not begin with {{: no safetensors file", path);
   const nlohmann::json json = parse_header(text, path);
   if (!json.is_object()) throw file_error("{}: the header is no JSON object", path);
 
@@ -113,7 +118,8 @@ Safetensors::Safetensors(const std::string& path) : file_(path) {
   uint64_t at = 0;
   for (const auto* e : order) {
     if (e->second.offset != at)
-      throw file_error("{}: tensor {} begins at {}, the one before it ends at {}", path, e->first, e->second.offset, at);
+      throw file_error("{}: tensor {} begins at {}, the one before it ends at {}", path, e->first, e->second.offset,
+                       at);
     at += e->second.bytes;
   }
   if (at != data_size) throw file_error("{}: the tensors take {} bytes, the file has {} of data", path, at, data_size);

@@ -13,10 +13,10 @@
 namespace darkroom {
 
 struct SafetensorsEntry {
-  std::string dtype_text;      // as the file says: "F32"
-  DType dtype = DType::none;   // none for types that we have no use for (BOOL, F8_E4M3 ...)
+  std::string dtype_text;     // as the file says: "F32"
+  DType dtype = DType::none;  // none for types that we have no use for (BOOL, F8_E4M3 ...)
   std::vector<int64_t> shape;
-  size_t offset = 0;           // of its first byte in the file
+  size_t offset = 0;  // of its first byte in the file
   size_t bytes = 0;
 };
 

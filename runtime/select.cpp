@@ -41,7 +41,8 @@ Selection select_kernel(const KernelCall& call, const KernelOverrides& overrides
     selection.refused.push_back({kernel->variant, std::move(reason)});
   }
   std::string reasons;
-  for (const Refusal& r : selection.refused) reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", r.variant, r.reason);
+  for (const Refusal& r : selection.refused)
+    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", r.variant, r.reason);
   throw usage_error("{}: no kernel can run this {} ({})", node, op.name, reasons);
 }
 

@@ -5,7 +5,7 @@ namespace darkroom {
 Plan Session::plan(Graph graph) const {
   weights_.resolve(graph);
   PlanOptions options;
-  options.threads = options_.threads;
+  options.threads = backend_->team();
   options.kernels = options_.kernels;
   return make_plan(std::move(graph), options);
 }
@@ -15,7 +15,7 @@ std::unique_ptr<Program> Session::compile(Graph graph, std::vector<PassReport> p
   for (const Step& step : made.steps)
     if (step.selection.kernel->isa == Isa::baseline && detected_isa() >= Isa::avx2)
       reference_steps_.insert(made.graph.name() + ": " + made.graph.nodes()[size_t(step.node)].name);
-  return std::make_unique<Program>(std::move(made), std::move(passes), pool_, arena_, weights_, options_.trace);
+  return std::make_unique<Program>(std::move(made), std::move(passes), *backend_, arena_, weights_, options_.trace);
 }
 
 std::unique_ptr<Program> Session::compile(Graph graph) {

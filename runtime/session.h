@@ -12,7 +12,8 @@
 namespace darkroom {
 
 struct SessionOptions {
-  int threads = 1;
+  Device device = Device::cpu;
+  int threads = 1;  // of the CPU
   KernelOverrides kernels;
   DisabledPasses disabled_passes;
   Trace* trace = nullptr;  // records every step of every program
@@ -21,8 +22,11 @@ struct SessionOptions {
 // A graph that has been fused, planned and given its weights.
 class Program {
  public:
-  Program(Plan plan, std::vector<PassReport> passes, ThreadPool& pool, Arena& arena, WeightStore& weights, Trace* trace)
-      : plan_(std::move(plan)), passes_(std::move(passes)), executable_(plan_, pool, arena, weights), trace_(trace) {}
+  Program(Plan plan, std::vector<PassReport> passes, Backend& backend, Arena& arena, WeightStore& weights, Trace* trace)
+      : plan_(std::move(plan)),
+        passes_(std::move(passes)),
+        executable_(plan_, backend, arena, weights),
+        trace_(trace) {}
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
@@ -43,10 +47,13 @@ class Session {
  public:
   // The source must outlive the session.
   Session(const WeightSource& source, SessionOptions options)
-      : options_(std::move(options)), pool_(options_.threads), weights_(source, pool_) {}
+      : options_(std::move(options)),
+        backend_(make_backend(options_.device, options_.threads)),
+        weights_(source, *backend_),
+        arena_(*backend_) {}
 
   const SessionOptions& options() const { return options_; }
-  ThreadPool& pool() { return pool_; }
+  Backend& backend() { return *backend_; }
 
   // Fuses. To be called before hoist() where parts of the graph are to run on their own.
   std::vector<PassReport> fuse(Graph& graph) const { return run_fusion(graph, options_.disabled_passes); }
@@ -64,7 +71,7 @@ class Session {
 
  private:
   SessionOptions options_;
-  ThreadPool pool_;
+  std::unique_ptr<Backend> backend_;
   WeightStore weights_;
   Arena arena_;
   std::set<std::string> reference_steps_;

@@ -24,8 +24,10 @@ std::string Trace::to_json() const {
   std::string out = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
   for (size_t i = 0; i < events_.size(); ++i) {
     const Event& e = events_[i];
-    fmt::format_to(std::back_inserter(out), "{}{{\"name\":\"{}\",\"cat\":\"{}\",\"ph\":\"X\",\"ts\":{:.3f},\"dur\":{:.3f},\"pid\":1,\"tid\":1}}",
-                   i ? ",\n" : "", escaped(e.name), escaped(e.category), micro(e.begin - start_), micro(e.end - e.begin));
+    fmt::format_to(std::back_inserter(out),
+                   "{}{{\"name\":\"{}\",\"cat\":\"{}\",\"ph\":\"X\",\"ts\":{:.3f},\"dur\":{:.3f},\"pid\":1,\"tid\":1}}",
+                   i ? ",\n" : "", escaped(e.name), escaped(e.category), micro(e.begin - start_),
+                   micro(e.end - e.begin));
   }
   fmt::format_to(std::back_inserter(out), "\n],\"lostEvents\":{}}}\n", lost_);
   return out;

@@ -30,35 +30,44 @@ bool all_zero(const uint8_t* p, size_t n) {
 
 WeightFile::WeightFile(const std::string& path) : file_(path) {
   const auto fail = [&](const std::string& what) { return file_error("{}: {}", path, what); };
-  if (file_.size() < sizeof(sdw::Header) + sizeof(sdw::Trailer)) throw fail(fmt::format("has {} bytes, too few for a .sdw file", file_.size()));
+  if (file_.size() < sizeof(sdw::Header) + sizeof(sdw::Trailer))
+    throw fail(fmt::format("has {} bytes, too few for a .sdw file", file_.size()));
   const auto header = read_record<sdw::Header>(file_.data());
   if (std::memcmp(header.magic, sdw::kMagic, 8) != 0) throw fail("is no .sdw file (it begins otherwise)");
   if (header.version != sdw::kVersion)
-    throw fail(fmt::format("is a .sdw file of version {}; this program reads version {}", header.version, sdw::kVersion));
+    throw fail(
+        fmt::format("is a .sdw file of version {}; this program reads version {}", header.version, sdw::kVersion));
   if (header.checksum != XXH3_64bits(file_.data(), sizeof(header) - 8)) throw fail("the header is damaged (checksum)");
-  if (header.header_bytes != sizeof(header)) throw fail(fmt::format("the header says that it has {} bytes", header.header_bytes));
+  if (header.header_bytes != sizeof(header))
+    throw fail(fmt::format("the header says that it has {} bytes", header.header_bytes));
   if (header.features & ~sdw::kKnownFeatures)
-    throw fail(fmt::format("needs features {:#x} that this program does not have", header.features & ~sdw::kKnownFeatures));
+    throw fail(
+        fmt::format("needs features {:#x} that this program does not have", header.features & ~sdw::kKnownFeatures));
   if (header.file_bytes != file_.size())
     throw fail(fmt::format("should have {} bytes and has {}: {}", header.file_bytes, file_.size(),
                            header.file_bytes > file_.size() ? "truncated" : "something was appended"));
   const auto trailer = read_record<sdw::Trailer>(file_.data() + file_.size() - sizeof(sdw::Trailer));
-  if (std::memcmp(trailer.magic, sdw::kTrailerMagic, 8) != 0 || trailer.checksum != XXH3_64bits(&trailer, sizeof(trailer) - 8) ||
-      trailer.file_bytes != header.file_bytes || trailer.directory_checksum != header.directory_checksum)
+  if (std::memcmp(trailer.magic, sdw::kTrailerMagic, 8) != 0 ||
+      trailer.checksum != XXH3_64bits(&trailer, sizeof(trailer) - 8) || trailer.file_bytes != header.file_bytes ||
+      trailer.directory_checksum != header.directory_checksum)
     throw fail("the trailer is damaged");
 
   // The directory: records one after the other, then the names.
   const uint64_t data_end = file_.size() - sizeof(sdw::Trailer);
-  if (header.directory_offset != sizeof(header) || header.directory_bytes > data_end - sizeof(header)) throw fail("the directory does not fit into the file");
-  const uint64_t records = uint64_t(header.component_count) * sizeof(sdw::Component) + uint64_t(header.tensor_count) * sizeof(sdw::Tensor) +
+  if (header.directory_offset != sizeof(header) || header.directory_bytes > data_end - sizeof(header))
+    throw fail("the directory does not fit into the file");
+  const uint64_t records = uint64_t(header.component_count) * sizeof(sdw::Component) +
+                           uint64_t(header.tensor_count) * sizeof(sdw::Tensor) +
                            uint64_t(header.text_count) * sizeof(sdw::Text);
   if (records > header.directory_bytes || header.string_bytes != header.directory_bytes - records)
     throw fail(fmt::format("the directory has {} bytes; its records and names say otherwise", header.directory_bytes));
   const std::byte* at = file_.data() + header.directory_offset;
-  if (header.directory_checksum != XXH3_64bits(at, header.directory_bytes)) throw fail("the directory is damaged (checksum)");
+  if (header.directory_checksum != XXH3_64bits(at, header.directory_bytes))
+    throw fail("the directory is damaged (checksum)");
   const std::string_view names(reinterpret_cast<const char*>(at + records), header.string_bytes);
   const auto name_of = [&](uint32_t offset, uint32_t bytes, const char* what, size_t index) {
-    if (offset > names.size() || bytes > names.size() - offset || bytes == 0) throw fail(fmt::format("{} {}: its name lies outside of the names", what, index));
+    if (offset > names.size() || bytes > names.size() - offset || bytes == 0)
+      throw fail(fmt::format("{} {}: its name lies outside of the names", what, index));
     return std::string(names.substr(offset, bytes));
   };
   const uint64_t data_begin = header.directory_offset + header.directory_bytes;
@@ -79,10 +88,14 @@ WeightFile::WeightFile(const std::string& path) : file_(path) {
   for (size_t i = 0; i < header.component_count; ++i, at += sizeof(sdw::Component)) {
     const auto c = read_record<sdw::Component>(at);
     components_.push_back(name_of(c.name_offset, c.name_bytes, "component", i));
-    if (std::count(components_.begin(), components_.end(), components_.back()) > 1) throw fail(fmt::format("component {} is there twice", components_.back()));
-    if (c.first_tensor != expected || c.tensor_count > header.tensor_count - expected || !all_zero(c.reserved, sizeof(c.reserved)))
+    if (std::count(components_.begin(), components_.end(), components_.back()) > 1)
+      throw fail(fmt::format("component {} is there twice", components_.back()));
+    if (c.first_tensor != expected || c.tensor_count > header.tensor_count - expected ||
+        !all_zero(c.reserved, sizeof(c.reserved)))
       throw fail(fmt::format("component {}: its tensors are numbered wrongly", components_.back()));
-    if (c.offset % kComponentAlignment != 0) throw fail(fmt::format("component {} begins at {}, no multiple of {}", components_.back(), c.offset, kComponentAlignment));
+    if (c.offset % kComponentAlignment != 0)
+      throw fail(fmt::format("component {} begins at {}, no multiple of {}", components_.back(), c.offset,
+                             kComponentAlignment));
     expected += c.tensor_count;
     extents.push_back({c.offset, c.bytes, c.first_tensor, c.tensor_count});
   }
@@ -91,29 +104,35 @@ WeightFile::WeightFile(const std::string& path) : file_(path) {
     const auto r = read_record<sdw::Tensor>(at);
     WeightFileTensor t;
     t.name = name_of(r.name_offset, r.name_bytes, "tensor", i);
-    if (r.component >= extents.size() || i < extents[r.component].first || i - extents[r.component].first >= extents[r.component].count)
+    if (r.component >= extents.size() || i < extents[r.component].first ||
+        i - extents[r.component].first >= extents[r.component].count)
       throw fail(fmt::format("tensor {}: belongs to component {}, which says otherwise", t.name, r.component));
     t.component = r.component;
     const std::string full = components_[t.component] + "/" + t.name;
     t.dtype = DType(r.dtype);
     if (r.encoding != sdw::kPlain) throw fail(fmt::format("{}: encoding {} is not implemented", full, r.encoding));
-    if (t.dtype != DType::f32 && t.dtype != DType::f16 && t.dtype != DType::bf16) throw fail(fmt::format("{}: type {} is not implemented", full, r.dtype));
-    if (r.rank < 1 || r.rank > kMaxRank || !all_zero(r.reserved, sizeof(r.reserved)) || r.block_elements != 1 || r.block_bytes != dtype_size(t.dtype))
+    if (t.dtype != DType::f32 && t.dtype != DType::f16 && t.dtype != DType::bf16)
+      throw fail(fmt::format("{}: type {} is not implemented", full, r.dtype));
+    if (r.rank < 1 || r.rank > kMaxRank || !all_zero(r.reserved, sizeof(r.reserved)) || r.block_elements != 1 ||
+        r.block_bytes != dtype_size(t.dtype))
       throw fail(fmt::format("{}: its record is not valid", full));
     uint64_t bytes = dtype_size(t.dtype);
     for (size_t d = 0; d < 4; ++d) {
       const uint64_t n = r.shape[d];
-      if (n == 0 || (d >= r.rank && n != 1) || n > uint64_t(std::numeric_limits<int64_t>::max()) / bytes) throw fail(fmt::format("{}: its shape is not valid", full));
+      if (n == 0 || (d >= r.rank && n != 1) || n > uint64_t(std::numeric_limits<int64_t>::max()) / bytes)
+        throw fail(fmt::format("{}: its shape is not valid", full));
       bytes *= n;
       if (d < r.rank) t.shape.push_back(int64_t(n));
     }
-    if (bytes != r.bytes) throw fail(fmt::format("{}: has {} bytes, its shape {} takes {}", full, r.bytes, t.shape.to_string(), bytes));
+    if (bytes != r.bytes)
+      throw fail(fmt::format("{}: has {} bytes, its shape {} takes {}", full, r.bytes, t.shape.to_string(), bytes));
     t.offset = r.offset;
     t.bytes = r.bytes;
     t.checksum = r.checksum;
     check_range(full, t.offset, t.bytes, kWeightAlignment);
     const Extent& e = extents[t.component];
-    if (t.offset < e.offset || t.bytes > e.bytes || t.offset - e.offset > e.bytes - t.bytes) throw fail(fmt::format("{}: lies outside of its component", full));
+    if (t.offset < e.offset || t.bytes > e.bytes || t.offset - e.offset > e.bytes - t.bytes)
+      throw fail(fmt::format("{}: lies outside of its component", full));
     if (!by_name_.emplace(full, tensors_.size()).second) throw fail(fmt::format("{} is there twice", full));
     tensors_.push_back(std::move(t));
   }
@@ -121,12 +140,15 @@ WeightFile::WeightFile(const std::string& path) : file_(path) {
     const auto r = read_record<sdw::Text>(at);
     const std::string name = name_of(r.name_offset, r.name_bytes, "text", i);
     check_range(name, r.offset, r.bytes, 1);
-    if (r.checksum != XXH3_64bits(file_.data() + r.offset, r.bytes)) throw fail(fmt::format("text {} is damaged (checksum)", name));
-    if (!texts_.emplace(name, file_.text().substr(r.offset, r.bytes)).second) throw fail(fmt::format("text {} is there twice", name));
+    if (r.checksum != XXH3_64bits(file_.data() + r.offset, r.bytes))
+      throw fail(fmt::format("text {} is damaged (checksum)", name));
+    if (!texts_.emplace(name, file_.text().substr(r.offset, r.bytes)).second)
+      throw fail(fmt::format("text {} is there twice", name));
   }
   std::sort(ranges.begin(), ranges.end());
   for (size_t i = 1; i < ranges.size(); ++i)
-    if (ranges[i].first - ranges[i - 1].first < ranges[i - 1].second) throw fail(fmt::format("what lies at {} overlaps with what lies at {}", ranges[i].first, ranges[i - 1].first));
+    if (ranges[i].first - ranges[i - 1].first < ranges[i - 1].second)
+      throw fail(fmt::format("what lies at {} overlaps with what lies at {}", ranges[i].first, ranges[i - 1].first));
 }
 
 const WeightFileTensor* WeightFile::find(std::string_view name) const {
@@ -152,7 +174,9 @@ void WeightFile::verify(const WeightFileTensor& t) const {
 
 // --- writing ------------------------------------------------------------------------------------------------------------
 
-void WeightFileWriter::add_text(std::string name, std::string text) { texts_.push_back({std::move(name), std::move(text)}); }
+void WeightFileWriter::add_text(std::string name, std::string text) {
+  texts_.push_back({std::move(name), std::move(text)});
+}
 
 void WeightFileWriter::add_tensor(const std::string& component, std::string name, DType dtype, const Shape& shape) {
   if (components_.empty() || components_.back() != component) components_.push_back(component);
@@ -170,7 +194,8 @@ void WeightFileWriter::begin() {
   for (const std::string& c : components_) names += c.size();
   for (const WeightFileTensor& t : tensors_) names += t.name.size();
   for (const Text& t : texts_) names += t.name.size();
-  directory_bytes_ = components_.size() * sizeof(sdw::Component) + tensors_.size() * sizeof(sdw::Tensor) + texts_.size() * sizeof(sdw::Text) + names;
+  directory_bytes_ = components_.size() * sizeof(sdw::Component) + tensors_.size() * sizeof(sdw::Tensor) +
+                     texts_.size() * sizeof(sdw::Text) + names;
   uint64_t at = sizeof(sdw::Header) + directory_bytes_;
   for (Text& t : texts_) {
     t.offset = at;
@@ -189,7 +214,8 @@ void WeightFileWriter::begin() {
 }
 
 void WeightFileWriter::write(const void* data, size_t bytes) {
-  if (current_ == tensors_.size() || bytes > tensors_[current_].bytes - written_) throw internal_error("weight file: more bytes than were declared");
+  if (current_ == tensors_.size() || bytes > tensors_[current_].bytes - written_)
+    throw internal_error("weight file: more bytes than were declared");
   WeightFileTensor& t = tensors_[current_];
   auto* state = static_cast<XXH3_state_t*>(hash_.get());
   file_.write_at(t.offset + written_, data, bytes);
@@ -203,7 +229,8 @@ void WeightFileWriter::write(const void* data, size_t bytes) {
 }
 
 void WeightFileWriter::commit() {
-  if (current_ != tensors_.size()) throw internal_error("weight file: {} tensors of {} are written", current_, tensors_.size());
+  if (current_ != tensors_.size())
+    throw internal_error("weight file: {} tensors of {} are written", current_, tensors_.size());
   std::string records, names;
   const auto put = [&](const auto& record) { records.append(reinterpret_cast<const char*>(&record), sizeof(record)); };
   const auto name = [&](auto& record, const std::string& text) {
@@ -247,7 +274,8 @@ void WeightFileWriter::commit() {
     put(r);
   }
   const std::string directory = records + names;
-  if (directory.size() != directory_bytes_) throw internal_error("weight file: the directory has another size than planned");
+  if (directory.size() != directory_bytes_)
+    throw internal_error("weight file: the directory has another size than planned");
 
   sdw::Header h = {};
   std::memcpy(h.magic, sdw::kMagic, 8);

@@ -9,7 +9,8 @@ inline constexpr char kMagic[8] = {'\x89', 'S', 'D', 'W', '\r', '\n', '\x1a', '\
 inline constexpr char kTrailerMagic[8] = {'S', 'D', 'W', ' ', 'e', 'n', 'd', '\n'};
 inline constexpr uint32_t kVersion = 1;
 inline constexpr uint64_t kKnownFeatures = 0;
-inline constexpr uint16_t kPlain = 0;  // encoding: elements in row-major order; others are block-quantised types to come
+inline constexpr uint16_t kPlain =
+    0;  // encoding: elements in row-major order; others are block-quantised types to come
 
 struct Header {  // 256 bytes at offset 0
   char magic[8];
@@ -41,7 +42,7 @@ struct Tensor {  // 128 bytes
   uint8_t dtype, rank;
   uint64_t shape[4];  // 1 beyond rank
   uint64_t offset, bytes;
-  uint64_t checksum;  // XXH3-64 of its bytes
+  uint64_t checksum;                     // XXH3-64 of its bytes
   uint32_t block_elements, block_bytes;  // of quantised types; 1 and the element's size
   uint8_t reserved[48];
 };

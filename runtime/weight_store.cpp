@@ -1,7 +1,5 @@
 #include "runtime/weight_store.h"
 
-#include <cstdlib>
-
 #include "kernels/core/error.h"
 
 namespace darkroom {
@@ -18,8 +16,6 @@ bool is_weight_dtype(DType t) { return t == DType::f32 || t == DType::f16 || t =
 
 }  // namespace
 
-void WeightStore::Free::operator()(void* p) const { std::free(p); }
-
 std::vector<TensorView> WeightStore::parts(const Value& weight) const {
   std::vector<TensorView> views;
   int64_t rows = 0;
@@ -30,12 +26,14 @@ std::vector<TensorView> WeightStore::parts(const Value& weight) const {
       throw file_error("{}: {} is {}; weights are f32, f16 or bf16", source_.where(), name, dtype_name(v.dtype));
     // A 1×1 convolution and a linear layer hold the same numbers; old files store one as the other.
     Shape shape = v.shape;
-    if (weight.shape.rank() == 2 && shape.rank() == 4 && shape[2] == 1 && shape[3] == 1) shape = Shape{shape[0], shape[1]};
+    if (weight.shape.rank() == 2 && shape.rank() == 4 && shape[2] == 1 && shape[3] == 1)
+      shape = Shape{shape[0], shape[1]};
     if (weight.shape.rank() == 4 && shape.rank() == 2) shape = Shape{shape[0], shape[1], 1, 1};
     bool fits = shape.rank() == weight.shape.rank();
     for (int i = 1; fits && i < shape.rank(); ++i) fits = shape[i] == weight.shape[i];
     if (!fits)
-      throw file_error("{}: {} is {}, the model wants {}", source_.where(), name, v.shape.to_string(), weight.shape.to_string());
+      throw file_error("{}: {} is {}, the model wants {}", source_.where(), name, v.shape.to_string(),
+                       weight.shape.to_string());
     rows += shape[0];
     views.push_back(TensorView::dense(const_cast<std::byte*>(v.data), v.dtype, shape));
   }
@@ -49,11 +47,10 @@ void WeightStore::release(const Value& weight) const {
 }
 
 void* WeightStore::allocate(size_t bytes, const std::string& key) {
-  void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  if (p == nullptr) throw resource_error("no memory for {} bytes of weights ({} so far)", bytes, bytes_);
-  memory_[key].reset(p);
+  DeviceMemory& memory = memory_[key];
+  memory = DeviceMemory(backend_, bytes, "weights");
   bytes_ += bytes;
-  return p;
+  return memory.data();
 }
 
 void WeightStore::resolve(Graph& graph) const {
@@ -84,19 +81,21 @@ void WeightStore::bind(const Plan& plan, const Step& step, KernelCall& call) {
 
     void* memory = nullptr;
     if (const auto found = memory_.find(key); found != memory_.end()) {
-      memory = found->second.get();
+      memory = found->second.data();
     } else if (packed) {
       const std::vector<TensorView> views = parts(weight);
       memory = allocate(kernel.packed_bytes(call), key);
-      pool_.run([&](const Team& team) { kernel.pack(call, views, memory, team); });
+      backend_.pack(kernel, call, views, memory);
       release(weight);
     } else {
-      memory = allocate(size_t(weight.shape.elements()) * sizeof(float), key);
-      float* to = static_cast<float*>(memory);
+      // Small ones, for kernels to read as they are: in f32.
+      std::vector<float> values;
       for (const std::string& name : weight.parts) {
         const WeightView v = source_.find(name);
-        for (int64_t i = 0; i < v.shape.elements(); ++i) *to++ = element(v, i);
+        for (int64_t i = 0; i < v.shape.elements(); ++i) values.push_back(element(v, i));
       }
+      memory = allocate(values.size() * sizeof(float), key);
+      backend_.upload(memory, values.data(), values.size() * sizeof(float));
     }
     if (packed)
       call.packed = memory;

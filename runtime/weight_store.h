@@ -6,16 +6,16 @@
 #include <string>
 #include <vector>
 
+#include "runtime/backend.h"
 #include "runtime/plan.h"
-#include "runtime/thread_pool.h"
 #include "runtime/weight_source.h"
 
 namespace darkroom {
 
 class WeightStore {
  public:
-  // The source and the pool must outlive the store.
-  WeightStore(const WeightSource& source, ThreadPool& pool) : source_(source), pool_(pool) {}
+  // The source and the backend must outlive the store.
+  WeightStore(const WeightSource& source, Backend& backend) : source_(source), backend_(backend) {}
 
   // Sets each weight's dtype to what the source has. Throws file_error naming a tensor that is missing, that has another
   // shape than the graph, or a type that weights cannot have.
@@ -28,18 +28,13 @@ class WeightStore {
   size_t bytes() const { return bytes_; }
 
  private:
-  struct Free {
-    void operator()(void* p) const;
-  };
-  using Memory = std::unique_ptr<void, Free>;
-
   std::vector<TensorView> parts(const Value& weight) const;
   void release(const Value& weight) const;
   void* allocate(size_t bytes, const std::string& key);
 
   const WeightSource& source_;
-  ThreadPool& pool_;
-  std::map<std::string, Memory> memory_;
+  Backend& backend_;
+  std::map<std::string, DeviceMemory> memory_;
   size_t bytes_ = 0;
 };
 

@@ -54,7 +54,8 @@ void fill(const TensorView& v) {
   }
 }
 
-void run_layer(benchmark::State& state, const Layer& layer, const KernelDef& kernel, ThreadPool& pool, const bench::Machine& machine) {
+void run_layer(benchmark::State& state, const Layer& layer, const KernelDef& kernel, ThreadPool& pool,
+               const bench::Machine& machine) {
   std::vector<Memory> memory;
   KernelCall call = layer.call;
   call.attrs = &layer.attrs;
@@ -90,7 +91,8 @@ void run_layer(benchmark::State& state, const Layer& layer, const KernelDef& ker
 }
 
 // Every different call of the family's networks at native size, fused as sdrun runs them.
-void collect(const std::string& family, int64_t batch, DType dtype, DType weights, std::map<std::string, Layer>& layers) {
+void collect(const std::string& family, int64_t batch, DType dtype, DType weights,
+             std::map<std::string, Layer>& layers) {
   const SyntheticCheckpoint checkpoint(family);
   std::vector<Graph> graphs;
   for (const std::string component : {"text_encoder", "text_encoder_2"})
@@ -98,13 +100,15 @@ void collect(const std::string& family, int64_t batch, DType dtype, DType weight
       ClipGraphOptions options;
       options.dtype = dtype;
       options.batch = batch;
-      graphs.push_back(build_clip(parse_clip_text_config(checkpoint.required_text(component + "/config.json"), component), component, options));
+      graphs.push_back(build_clip(
+          parse_clip_text_config(checkpoint.required_text(component + "/config.json"), component), component, options));
     }
   const UNetConfig unet = parse_unet_config(checkpoint.required_text("unet/config.json"), "unet");
   const VaeConfig vae = parse_vae_config(checkpoint.required_text("vae/config.json"), "vae");
   graphs.push_back(build_unet(unet, {batch, unet.sample_size, unet.sample_size, 77, dtype}));
   graphs.push_back(build_vae_decoder(vae, {1, unet.sample_size, unet.sample_size, dtype}));
-  graphs.push_back(build_vae_encoder(vae, {1, unet.sample_size * vae.factor(), unet.sample_size * vae.factor(), dtype}));
+  graphs.push_back(
+      build_vae_encoder(vae, {1, unet.sample_size * vae.factor(), unet.sample_size * vae.factor(), dtype}));
   for (Graph& graph : graphs) {
     for (Value& v : graph.mutable_values())
       if (v.kind == ValueKind::weight) v.dtype = v.shape.rank() > 1 ? weights : DType::f32;
@@ -132,8 +136,10 @@ void collect(const std::string& family, int64_t batch, DType dtype, DType weight
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Times the kernels of the table on the layers of real models. What is not listed here goes to Google Benchmark\n"
-               "(--benchmark_filter=REGEX, --benchmark_repetitions=N, --benchmark_format=json ...).", "bench_kernels");
+  CLI::App app(
+      "Times the kernels of the table on the layers of real models. What is not listed here goes to Google Benchmark\n"
+      "(--benchmark_filter=REGEX, --benchmark_repetitions=N, --benchmark_format=json ...).",
+      "bench_kernels");
   std::vector<std::string> families = {"sd15"};
   std::string dtype = "f32", weights = "f16";
   int64_t batch = 2;
@@ -141,7 +147,9 @@ int run(int argc, char** argv) {
   bool with_ref = false;
   app.add_option("--models", families, "sd15 sd21 sdxl")->delimiter(',')->capture_default_str();
   app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  app.add_option("--weights", weights, "stored type of weights")->check(CLI::IsMember({"f32", "f16", "bf16"}))->capture_default_str();
+  app.add_option("--weights", weights, "stored type of weights")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}))
+      ->capture_default_str();
   app.add_option("--batch", batch, "2 with guidance")->check(CLI::Range(1, 64))->capture_default_str();
   app.add_option("--threads", threads, "threads")->capture_default_str();
   app.add_flag("--ref", with_ref, "also the reference kernels, which take minutes on large layers");
@@ -158,7 +166,9 @@ int run(int argc, char** argv) {
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
 
-  const auto type = [](const std::string& t) { return t == "f32" ? DType::f32 : t == "f16" ? DType::f16 : DType::bf16; };
+  const auto type = [](const std::string& t) {
+    return t == "f32" ? DType::f32 : t == "f16" ? DType::f16 : DType::bf16;
+  };
   std::map<std::string, Layer> layers;
   for (const std::string& family : families) collect(family, batch, type(dtype), type(weights), layers);
   ThreadPool pool(threads);
@@ -173,8 +183,12 @@ int run(int argc, char** argv) {
       KernelCall call = layer.call;
       call.attrs = &layer.attrs;
       if (kernel->isa > active_isa() || kernel->reject(call) || (kernel->isa == Isa::baseline && !with_ref)) continue;
-      const std::string full = fmt::format("{}/{}{}", op_def(kernel->op).name, kernel->variant, name.substr(name.find('/')));
-      benchmark::RegisterBenchmark(full.c_str(), [&layer, kernel, &pool, &machine](benchmark::State& state) { run_layer(state, layer, *kernel, pool, machine); })
+      const std::string full =
+          fmt::format("{}/{}{}", op_def(kernel->op).name, kernel->variant, name.substr(name.find('/')));
+      benchmark::RegisterBenchmark(full.c_str(),
+                                   [&layer, kernel, &pool, &machine](benchmark::State& state) {
+                                     run_layer(state, layer, *kernel, pool, machine);
+                                   })
           ->UseRealTime()
           ->Unit(benchmark::kMicrosecond);
     }

@@ -18,24 +18,24 @@
 namespace darkroom::kernels {
 namespace {
 
-constexpr int64_t kMaxKeys = 128;         // keys of a tile at most; the row stride of S and P
-constexpr int64_t kSubRows = 12;          // queries that go through S, softmax and P V together
-constexpr int64_t kMaxBlock = 192;        // queries of a work item at most
-constexpr int64_t kPackedTile = 64 << 10; // floats of packed K and V: a quarter of a MiB
-constexpr int64_t kQueryTile = 128 << 10; // floats of Q and O
-constexpr float kLowest = -3.0e38f;       // the running maximum before the first key: finite, so that −∞ − max is −∞
+constexpr int64_t kMaxKeys = 128;          // keys of a tile at most; the row stride of S and P
+constexpr int64_t kSubRows = 12;           // queries that go through S, softmax and P V together
+constexpr int64_t kMaxBlock = 192;         // queries of a work item at most
+constexpr int64_t kPackedTile = 64 << 10;  // floats of packed K and V: a quarter of a MiB
+constexpr int64_t kQueryTile = 128 << 10;  // floats of Q and O
+constexpr float kLowest = -3.0e38f;  // the running maximum before the first key: finite, so that −∞ − max is −∞
 
 constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 struct Tiling {
-  int64_t D;       // head dim
-  int64_t columns; // D rounded up to whole vectors: columns of V and O
-  int64_t stride;  // floats from one row of Q or O to the next; an odd number of cache lines, against aliasing
-  int64_t keys;    // of a tile, a multiple of 16
-  int64_t block;   // queries of a work item, a multiple of 12
-  int64_t blocks;  // work items of one head
+  int64_t D;        // head dim
+  int64_t columns;  // D rounded up to whole vectors: columns of V and O
+  int64_t stride;   // floats from one row of Q or O to the next; an odd number of cache lines, against aliasing
+  int64_t keys;     // of a tile, a multiple of 16
+  int64_t block;    // queries of a work item, a multiple of 12
+  int64_t blocks;   // work items of one head
 };
 
 Tiling tiling(const KernelCall& call, int team) {
@@ -64,8 +64,8 @@ struct Scratch {
 
   // Lays the parts out from `base`; with a null base only the size counts.
   static int64_t layout(const Tiling& t, float* base, Scratch* out) {
-    const int64_t sizes[] = {t.block * t.stride, t.block * t.stride, t.block,           t.block,
-                             t.keys * t.D,       t.keys * t.columns, kSubRows * kMaxKeys, kSubRows};
+    const int64_t sizes[] = {t.block * t.stride, t.block * t.stride,  t.block, t.block, t.keys * t.D,
+                             t.keys * t.columns, kSubRows * kMaxKeys, kSubRows};
     float** parts[] = {&out->q, &out->o, &out->max, &out->sum, &out->k, &out->v, &out->s, &out->correction};
     int64_t size = 0;
     for (int i = 0; i < 8; ++i) {
@@ -100,7 +100,8 @@ static inline __m256 load_tail(const bf16_t* p, int64_t n) { return n >= 8 ? sim
 
 // Rows of Q times `factor`; rows from `rows` to `padded` become zero.
 template <typename T>
-void pack_queries(const Tiling& t, const T* q, int64_t q_stride, int64_t rows, int64_t padded, float factor, float* out) {
+void pack_queries(const Tiling& t, const T* q, int64_t q_stride, int64_t rows, int64_t padded, float factor,
+                  float* out) {
   const __m256 f = _mm256_set1_ps(factor);
   for (int64_t r = 0; r < padded; ++r, out += t.stride)
     for (int64_t d = 0; d < t.D; d += 8)
@@ -247,7 +248,8 @@ void process(const Tiling& t, const Scratch& w, int64_t row, int64_t rows, int64
   const int64_t columns = round_up(used, 8);
   const float* q = w.q + row * t.stride;
   for (int64_t j = 0; j < used; j += 16)
-    for (int64_t r = 0; r < rows; r += 6) scores_6x16(q + r * t.stride, t.stride, w.k + j * t.D, t.D, w.s + r * kMaxKeys + j);
+    for (int64_t r = 0; r < rows; r += 6)
+      scores_6x16(q + r * t.stride, t.stride, w.k + j * t.D, t.D, w.s + r * kMaxKeys + j);
 
   for (int64_t r = 0; r < rows; ++r) {
     float* s = w.s + r * kMaxKeys;
@@ -285,8 +287,12 @@ void process(const Tiling& t, const Scratch& w, int64_t row, int64_t rows, int64
   }
 }
 
-static inline void store_tail(float* p, __m256 x, int64_t n) { n >= 8 ? simd::store(p, x) : simd::store_n(p, x, int(n)); }
-static inline void store_tail(bf16_t* p, __m256 x, int64_t n) { n >= 8 ? simd::store(p, x) : simd::store_n(p, x, int(n)); }
+static inline void store_tail(float* p, __m256 x, int64_t n) {
+  n >= 8 ? simd::store(p, x) : simd::store_n(p, x, int(n));
+}
+static inline void store_tail(bf16_t* p, __m256 x, int64_t n) {
+  n >= 8 ? simd::store(p, x) : simd::store_n(p, x, int(n));
+}
 
 template <typename T>
 void run(const KernelCall& call, const Team& team) {

@@ -17,14 +17,14 @@ struct Source {
 
 struct PixelWindows {
   int kernel, stride, pad_top, pad_left;
-  int64_t height, width;                   // of the source
-  int64_t enlarged_height, enlarged_width; // what padding and taps see
+  int64_t height, width;                    // of the source
+  int64_t enlarged_height, enlarged_width;  // what padding and taps see
   int64_t out_height, out_width;
-  int64_t channels;                        // of both sources
+  int64_t channels;  // of both sources
   int sources;
   Source source[2];
   int64_t rows;
-  int64_t top[kMaxMc], left[kMaxMc];       // of each row's window, in the enlarged picture; may be negative
+  int64_t top[kMaxMc], left[kMaxMc];  // of each row's window, in the enlarged picture; may be negative
 };
 
 void begin(PixelWindows& p, int64_t first, int64_t rows) {

@@ -33,8 +33,9 @@ void launch(const KernelCall& call, const Team& team) {
   const int64_t enlarged_h = attrs.upsample_height > 0 ? attrs.upsample_height : H;
   const int64_t enlarged_w = attrs.upsample_width > 0 ? attrs.upsample_width : W;
   const int64_t out_h = call.out.shape[1], out_w = call.out.shape[2];
-  const RefEpilogue epilogue = {attrs.epilogue, N, call.in[Conv2dAttrs::kBias], call.in[Conv2dAttrs::kRowBias],
-                                call.in[Conv2dAttrs::kResidual], call.out};
+  const RefEpilogue epilogue = {
+      attrs.epilogue, N, call.in[Conv2dAttrs::kBias], call.in[Conv2dAttrs::kRowBias], call.in[Conv2dAttrs::kResidual],
+      call.out};
   const float* w = static_cast<const float*>(call.packed);
 
   const auto pixel_offset = [](const TensorView& v, int64_t b, int64_t y, int64_t x_pos) {

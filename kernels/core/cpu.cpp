@@ -11,10 +11,14 @@ namespace darkroom {
 
 const char* isa_name(Isa isa) {
   switch (isa) {
-    case Isa::baseline: return "baseline";
-    case Isa::avx2: return "avx2";
-    case Isa::avx512: return "avx512";
-    case Isa::avx512_bf16: return "avx512_bf16";
+    case Isa::baseline:
+      return "baseline";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
   }
   return "?";
 }
@@ -38,8 +42,7 @@ Isa isa_from_environment() {
   if (wanted == nullptr || *wanted == 0) return detected;
   for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16}) {
     if (std::strcmp(wanted, isa_name(isa)) != 0) continue;
-    if (isa > detected)
-      throw usage_error("DARKROOM_ISA={}: this CPU has no more than {}", wanted, isa_name(detected));
+    if (isa > detected) throw usage_error("DARKROOM_ISA={}: this CPU has no more than {}", wanted, isa_name(detected));
     return isa;
   }
   throw usage_error("DARKROOM_ISA={}: use baseline, avx2, avx512 or avx512_bf16", wanted);

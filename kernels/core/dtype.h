@@ -23,27 +23,40 @@ enum class DType : uint8_t {
 constexpr size_t dtype_size(DType t) {
   switch (t) {
     case DType::f64:
-    case DType::i64: return 8;
+    case DType::i64:
+      return 8;
     case DType::f32:
-    case DType::i32: return 4;
+    case DType::i32:
+      return 4;
     case DType::f16:
-    case DType::bf16: return 2;
-    case DType::u8: return 1;
-    case DType::none: break;
+    case DType::bf16:
+      return 2;
+    case DType::u8:
+      return 1;
+    case DType::none:
+      break;
   }
   return 0;
 }
 
 constexpr const char* dtype_name(DType t) {
   switch (t) {
-    case DType::f64: return "f64";
-    case DType::i64: return "i64";
-    case DType::f32: return "f32";
-    case DType::i32: return "i32";
-    case DType::f16: return "f16";
-    case DType::bf16: return "bf16";
-    case DType::u8: return "u8";
-    case DType::none: break;
+    case DType::f64:
+      return "f64";
+    case DType::i64:
+      return "i64";
+    case DType::f32:
+      return "f32";
+    case DType::i32:
+      return "i32";
+    case DType::f16:
+      return "f16";
+    case DType::bf16:
+      return "bf16";
+    case DType::u8:
+      return "u8";
+    case DType::none:
+      break;
   }
   return "none";
 }

@@ -14,10 +14,14 @@ enum class Activation : uint8_t {
 
 constexpr const char* activation_name(Activation a) {
   switch (a) {
-    case Activation::none: return "none";
-    case Activation::silu: return "silu";
-    case Activation::gelu: return "gelu";
-    case Activation::quick_gelu: return "quick_gelu";
+    case Activation::none:
+      return "none";
+    case Activation::silu:
+      return "silu";
+    case Activation::gelu:
+      return "gelu";
+    case Activation::quick_gelu:
+      return "quick_gelu";
   }
   return "?";
 }

@@ -11,11 +11,11 @@ namespace darkroom {
 
 // What went wrong, as far as a caller must tell it apart. The programs use the value as their exit code.
 enum class ErrorKind {
-  internal = 1,   // a bug here: an invariant of the engine does not hold
-  usage = 2,      // wrong arguments
-  file = 3,       // a bad, missing or unsupported file
-  resource = 4,   // not enough memory, or no such device
-  cancelled = 130 // the user interrupted
+  internal = 1,    // a bug here: an invariant of the engine does not hold
+  usage = 2,       // wrong arguments
+  file = 3,        // a bad, missing or unsupported file
+  resource = 4,    // not enough memory, or no such device
+  cancelled = 130  // the user interrupted
 };
 
 // One line: what, where (file and offset, or node, op and shapes), what to do. No trailing full stop is needed.

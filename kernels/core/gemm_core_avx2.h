@@ -80,8 +80,8 @@ static inline void convert_element(const void* from, DType from_type, int64_t i,
 
 // Packs `parts`, dense tensors of `inner` inputs × `taps` (1 for linear layers; KH·KW for O I KH KW kernels), stacked along
 // the output channels. K runs over (tap, input). Rows of parts that lie beyond `channels` are not read.
-static inline void pack_panels(std::span<const TensorView> parts, int64_t channels, int64_t inner, int64_t taps, bool geglu,
-                               DType type, void* packed, const Team& team) {
+static inline void pack_panels(std::span<const TensorView> parts, int64_t channels, int64_t inner, int64_t taps,
+                               bool geglu, DType type, void* packed, const Team& team) {
   const int64_t k = inner * taps;
   const int64_t panels = panels_of(channels, geglu);
   for (int64_t panel = panels * team.index / team.count; panel < panels * (team.index + 1) / team.count; ++panel) {
@@ -141,12 +141,18 @@ using MicroKernel = void (*)(const float* a, const void* w, int64_t k, float* c,
 template <typename W>
 static inline MicroKernel micro_kernel_of(int64_t rows) {
   switch (rows) {
-    case 1: return micro_kernel<1, W>;
-    case 2: return micro_kernel<2, W>;
-    case 3: return micro_kernel<3, W>;
-    case 4: return micro_kernel<4, W>;
-    case 5: return micro_kernel<5, W>;
-    default: return micro_kernel<6, W>;
+    case 1:
+      return micro_kernel<1, W>;
+    case 2:
+      return micro_kernel<2, W>;
+    case 3:
+      return micro_kernel<3, W>;
+    case 4:
+      return micro_kernel<4, W>;
+    case 5:
+      return micro_kernel<5, W>;
+    default:
+      return micro_kernel<6, W>;
   }
 }
 static inline MicroKernel micro_kernel_of(DType weight, int64_t rows) {
@@ -219,7 +225,8 @@ static inline void store_part(T* p, __m256 v, int64_t n) {
 
 // Rows [row, row + rows) of the block, channels of `panel`, from a tile [rows, 16].
 template <typename Out>
-static void store_tile(const Store& s, const RowTable& table, const float* tile, int64_t row, int64_t rows, int64_t panel) {
+static void store_tile(const Store& s, const RowTable& table, const float* tile, int64_t row, int64_t rows,
+                       int64_t panel) {
   const int64_t channels = s.out.shape[-1];
   const int64_t width = s.geglu ? kNr / 2 : kNr;
   const float* bias = static_cast<const float*>(s.bias.data);
@@ -310,7 +317,8 @@ static inline Rectangle split(const Product& p, const Team& team) {
     if (team.count % by_rows != 0) continue;
     const int64_t by_panels = team.count / by_rows;
     const double rows = double(ceil_div(tiles, by_rows) * kMr), panels = double(ceil_div(p.panels, by_panels));
-    const double reads = double(ceil_div(int64_t(rows), kMaxMc)) * panels * double(kNr * int64_t(dtype_size(p.weight_type)));
+    const double reads =
+        double(ceil_div(int64_t(rows), kMaxMc)) * panels * double(kNr * int64_t(dtype_size(p.weight_type)));
     const double cost = rows * panels + 0.3 * rows + 0.1 * reads;
     if (by_rows == 1 || cost < best_cost) best_cost = cost, best_rows = by_rows;
   }

@@ -14,10 +14,10 @@ namespace darkroom {
 // One use of a kernel. While planning, all data pointers are null and shapes, strides and dtypes are those of the run.
 struct KernelCall {
   const OpAttrs* attrs = nullptr;
-  TensorView in[kMaxInputs];      // by the slots of the op's attributes; empty ones have dtype none
+  TensorView in[kMaxInputs];  // by the slots of the op's attributes; empty ones have dtype none
   TensorView out;
-  const void* packed = nullptr;   // the packed slot's weight, as pack() wrote it
-  void* scratch = nullptr;        // scratch_bytes() of it, 64-byte aligned, shared by the team
+  const void* packed = nullptr;  // the packed slot's weight, as pack() wrote it
+  void* scratch = nullptr;       // scratch_bytes() of it, 64-byte aligned, shared by the team
 
   template <typename Attrs>
   const Attrs& attributes() const {

@@ -59,7 +59,9 @@ Shape finish(const Operands& o, const Epilogue& e, Shape out, int64_t batch, int
              int residual) {
   o.want(bias, "bias", Shape{n});
   o.want(row_bias, "row_bias", Shape{batch, n});
-  if (e.geglu) o.ensure(n % 2 == 0 && e.activation == Activation::none, "geglu wants an even number of outputs and no other activation");
+  if (e.geglu)
+    o.ensure(n % 2 == 0 && e.activation == Activation::none,
+             "geglu wants an even number of outputs and no other activation");
   out[-1] = e.geglu ? n / 2 : n;
   o.want(residual, "residual", out);
   return out;
@@ -87,7 +89,8 @@ Shape infer(const Operands& o, const Conv2dAttrs& a) {
   using S = Conv2dAttrs;
   o.need(S::kX, "x", 4, 4);
   o.need(S::kWeight, "weight", 4, 4);
-  o.ensure((a.kernel == 1 || a.kernel == 3) && (a.stride == 1 || a.stride == 2), "kernel must be 1 or 3, stride 1 or 2");
+  o.ensure((a.kernel == 1 || a.kernel == 3) && (a.stride == 1 || a.stride == 2),
+           "kernel must be 1 or 3, stride 1 or 2");
   o.ensure(a.pad_top >= 0 && a.pad_left >= 0 && a.pad_bottom >= 0 && a.pad_right >= 0 && a.pad_top < 3 &&
                a.pad_left < 3 && a.pad_bottom < 3 && a.pad_right < 3,
            "padding must be 0 to 2");
@@ -247,12 +250,14 @@ double matrix_flops(const OpAttrs& attrs, std::span<const TensorView> in, const 
       const Shape& w = in[Conv2dAttrs::kWeight].shape;
       return 2.0 * double(out.rows()) * double(w.elements());
     }
-    case OpKind::matmul: return 2.0 * double(out.shape.elements()) * double(in[0].channels());
+    case OpKind::matmul:
+      return 2.0 * double(out.shape.elements()) * double(in[0].channels());
     case OpKind::attention: {
       const Shape &q = in[0].shape, &k = in[1].shape;
       return 4.0 * double(q.elements()) * double(k[1]) * (std::get<AttentionAttrs>(attrs).causal ? 0.5 : 1.0);
     }
-    default: return 0.0;
+    default:
+      return 0.0;
   }
 }
 
@@ -289,7 +294,8 @@ SlotRole OpDef::role(int slot) const {
     case OpKind::embedding:
       if (slot == EmbeddingAttrs::kTable || slot == EmbeddingAttrs::kPositions) return SlotRole::table;
       break;
-    default: break;
+    default:
+      break;
   }
   return SlotRole::activation;
 }
@@ -325,8 +331,8 @@ Cost op_cost(const OpAttrs& attrs, std::span<const TensorView> inputs, const Ten
 std::string describe(const OpAttrs& attrs, std::span<const TensorView> in) {
   switch (op_kind(attrs)) {
     case OpKind::gemm:
-      return "linear" + describe_epilogue(std::get<GemmAttrs>(attrs).epilogue, in, GemmAttrs::kBias, GemmAttrs::kRowBias,
-                                          GemmAttrs::kResidual);
+      return "linear" + describe_epilogue(std::get<GemmAttrs>(attrs).epilogue, in, GemmAttrs::kBias,
+                                          GemmAttrs::kRowBias, GemmAttrs::kResidual);
     case OpKind::conv2d: {
       const auto& a = std::get<Conv2dAttrs>(attrs);
       std::string s = fmt::format("{0}x{0} s{1}", a.kernel, a.stride);
@@ -335,21 +341,26 @@ std::string describe(const OpAttrs& attrs, std::span<const TensorView> in) {
       if (in.size() > Conv2dAttrs::kX2 && in[Conv2dAttrs::kX2].present()) s += " two sources";
       return s + describe_epilogue(a.epilogue, in, Conv2dAttrs::kBias, Conv2dAttrs::kRowBias, Conv2dAttrs::kResidual);
     }
-    case OpKind::matmul: return std::get<MatmulAttrs>(attrs).transpose_b ? "A Bᵀ" : "A B";
+    case OpKind::matmul:
+      return std::get<MatmulAttrs>(attrs).transpose_b ? "A Bᵀ" : "A B";
     case OpKind::attention: {
       const auto& a = std::get<AttentionAttrs>(attrs);
       return fmt::format("{} heads{}", a.heads, a.causal ? " causal" : "");
     }
-    case OpKind::group_norm: return fmt::format("{} groups", std::get<GroupNormAttrs>(attrs).groups);
-    case OpKind::group_norm_silu: return fmt::format("{} groups", std::get<GroupNormSiluAttrs>(attrs).groups);
+    case OpKind::group_norm:
+      return fmt::format("{} groups", std::get<GroupNormAttrs>(attrs).groups);
+    case OpKind::group_norm_silu:
+      return fmt::format("{} groups", std::get<GroupNormSiluAttrs>(attrs).groups);
     case OpKind::unary: {
       const auto& a = std::get<UnaryAttrs>(attrs);
       std::string s = a.activation == Activation::none ? "" : activation_name(a.activation);
       if (a.scale != 1.0f) s += fmt::format("{}x{}", s.empty() ? "" : " ", a.scale);
       return s.empty() ? "copy" : s;
     }
-    case OpKind::softmax: return std::get<SoftmaxAttrs>(attrs).causal ? "causal" : "";
-    default: return "";
+    case OpKind::softmax:
+      return std::get<SoftmaxAttrs>(attrs).causal ? "causal" : "";
+    default:
+      return "";
   }
 }
 

@@ -14,10 +14,14 @@ static inline double ref_gelu(double x) { return x * 0.5 * std::erfc(-x * M_SQRT
 
 static inline double ref_activate(Activation activation, double x) {
   switch (activation) {
-    case Activation::none: break;
-    case Activation::silu: return x / (1 + std::exp(-x));
-    case Activation::gelu: return ref_gelu(x);
-    case Activation::quick_gelu: return x / (1 + std::exp(-1.702 * x));
+    case Activation::none:
+      break;
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::gelu:
+      return ref_gelu(x);
+    case Activation::quick_gelu:
+      return x / (1 + std::exp(-1.702 * x));
   }
   return x;
 }

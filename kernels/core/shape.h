@@ -32,7 +32,9 @@ class Shape {
     return n;
   }
   // All dimensions but the last, multiplied: how many rows of channels there are.
-  constexpr int64_t rows() const { return rank_ == 0 ? 1 : elements() / (dims_[size_t(rank_ - 1)] ? dims_[size_t(rank_ - 1)] : 1); }
+  constexpr int64_t rows() const {
+    return rank_ == 0 ? 1 : elements() / (dims_[size_t(rank_ - 1)] ? dims_[size_t(rank_ - 1)] : 1);
+  }
   constexpr int64_t channels() const { return rank_ == 0 ? 1 : dims_[size_t(rank_ - 1)]; }
 
   constexpr bool operator==(const Shape& o) const {

@@ -48,9 +48,7 @@ static inline __m128i narrow_bf16(__m256 v) {
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(upper, upper), 0xd8);
   return _mm256_castsi256_si128(packed);
 }
-static inline void store(bf16_t* p, __m256 v) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(v));
-}
+static inline void store(bf16_t* p, __m256 v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(v)); }
 static inline void store(f16_t* p, __m256 v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -132,9 +130,7 @@ static inline __m256 sigmoid(__m256 x) {
   return _mm256_div_ps(one, _mm256_add_ps(one, exp(negate(x))));
 }
 // x · sigmoid(x)
-static inline __m256 silu(__m256 x) {
-  return _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), exp(negate(x))));
-}
+static inline __m256 silu(__m256 x) { return _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), exp(negate(x)))); }
 // x · sigmoid(1.702 x)
 static inline __m256 quick_gelu(__m256 x) {
   return _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), exp(_mm256_mul_ps(x, _mm256_set1_ps(-1.702f)))));
@@ -181,10 +177,14 @@ static inline __m256 activate(__m256 x) {
 }
 static inline __m256 activate(Activation activation, __m256 x) {
   switch (activation) {
-    case Activation::none: break;
-    case Activation::silu: return silu(x);
-    case Activation::gelu: return gelu(x);
-    case Activation::quick_gelu: return quick_gelu(x);
+    case Activation::none:
+      break;
+    case Activation::silu:
+      return silu(x);
+    case Activation::gelu:
+      return gelu(x);
+    case Activation::quick_gelu:
+      return quick_gelu(x);
   }
   return x;
 }

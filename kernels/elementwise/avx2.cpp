@@ -68,10 +68,14 @@ struct Unary {
   }
   static void run(const KernelCall& call, const Team& team) {
     switch (call.attributes<UnaryAttrs>().activation) {
-      case Activation::none: return rows<Activation::none>(call, team);
-      case Activation::silu: return rows<Activation::silu>(call, team);
-      case Activation::gelu: return rows<Activation::gelu>(call, team);
-      case Activation::quick_gelu: return rows<Activation::quick_gelu>(call, team);
+      case Activation::none:
+        return rows<Activation::none>(call, team);
+      case Activation::silu:
+        return rows<Activation::silu>(call, team);
+      case Activation::gelu:
+        return rows<Activation::gelu>(call, team);
+      case Activation::quick_gelu:
+        return rows<Activation::quick_gelu>(call, team);
     }
   }
 };

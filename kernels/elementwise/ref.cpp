@@ -10,10 +10,14 @@ namespace {
 
 double activate(Activation activation, double x) {
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::silu: return x / (1.0 + std::exp(-x));
-    case Activation::gelu: return 0.5 * x * std::erfc(-x * std::sqrt(0.5));
-    case Activation::quick_gelu: return x / (1.0 + std::exp(-1.702 * x));
+    case Activation::none:
+      return x;
+    case Activation::silu:
+      return x / (1.0 + std::exp(-x));
+    case Activation::gelu:
+      return 0.5 * x * std::erfc(-x * std::sqrt(0.5));
+    case Activation::quick_gelu:
+      return x / (1.0 + std::exp(-1.702 * x));
   }
   return x;
 }

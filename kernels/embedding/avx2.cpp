@@ -12,9 +12,12 @@ int64_t clamp_index(int64_t i, int64_t count) { return i < 0 ? 0 : i >= count ? 
 // Eight elements of any floating type, or the first n.
 __m256 load_any(const TensorView& v, int64_t offset, int n) {
   switch (v.dtype) {
-    case DType::f16: return n == 8 ? simd::load(v.as<f16_t>() + offset) : simd::load_n(v.as<f16_t>() + offset, n);
-    case DType::bf16: return n == 8 ? simd::load(v.as<bf16_t>() + offset) : simd::load_n(v.as<bf16_t>() + offset, n);
-    default: return n == 8 ? simd::load(v.as<float>() + offset) : simd::load_n(v.as<float>() + offset, n);
+    case DType::f16:
+      return n == 8 ? simd::load(v.as<f16_t>() + offset) : simd::load_n(v.as<f16_t>() + offset, n);
+    case DType::bf16:
+      return n == 8 ? simd::load(v.as<bf16_t>() + offset) : simd::load_n(v.as<bf16_t>() + offset, n);
+    default:
+      return n == 8 ? simd::load(v.as<float>() + offset) : simd::load_n(v.as<float>() + offset, n);
   }
 }
 
@@ -65,7 +68,8 @@ void launch_select_rows(const KernelCall& call, const Team& team) {
     const int64_t row = clamp_index(index.as<int32_t>()[b * index.stride[0]], x.shape[1]);
     for (int64_t c = 0; c < C; c += 8) {
       const int lanes = C - c < 8 ? int(C - c) : 8;
-      store_any(call.out, b * call.out.stride[0] + c, load_any(x, b * x.stride[0] + row * x.stride[1] + c, lanes), lanes);
+      store_any(call.out, b * call.out.stride[0] + c, load_any(x, b * x.stride[0] + row * x.stride[1] + c, lanes),
+                lanes);
     }
   }
 }

@@ -29,8 +29,9 @@ void launch(const KernelCall& call, const Team& team) {
   const TensorView& weight = call.in[GemmAttrs::kWeight];
   const int64_t rows = a.rows(), channels = weight.shape[0], K = weight.shape[1];
   const int64_t rows_per_sample = a.rank() >= 2 ? rows / a.shape[0] : 1;
-  const RefEpilogue epilogue = {call.attributes<GemmAttrs>().epilogue, channels, call.in[GemmAttrs::kBias],
-                                call.in[GemmAttrs::kRowBias], call.in[GemmAttrs::kResidual], call.out};
+  const RefEpilogue epilogue = {
+      call.attributes<GemmAttrs>().epilogue, channels, call.in[GemmAttrs::kBias], call.in[GemmAttrs::kRowBias],
+      call.in[GemmAttrs::kResidual],         call.out};
   const float* w = static_cast<const float*>(call.packed);
 
   const auto dot = [&](int64_t row, int64_t n) {

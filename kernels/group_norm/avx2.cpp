@@ -52,7 +52,9 @@ struct Scratch {
   float* coefficients;
   float* own;
 
-  static size_t moment_bytes(const Tiling& t) { return size_t(round_up(t.B * t.chunks * t.G * int64_t(sizeof(Moments)), 64)); }
+  static size_t moment_bytes(const Tiling& t) {
+    return size_t(round_up(t.B * t.chunks * t.G * int64_t(sizeof(Moments)), 64));
+  }
   static size_t bytes(const Tiling& t, int team) {
     return moment_bytes(t) + size_t((t.B + team) * 3 * t.padded) * sizeof(float);
   }
@@ -158,7 +160,8 @@ void run(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs) 
   team.sync();
   {
     const auto [first, last] = team.range(t.B * t.G);
-    for (int64_t i = first; i < last; ++i) combine(call, t, attrs.eps, i / t.G, i % t.G, scratch.moments, scratch.coefficients);
+    for (int64_t i = first; i < last; ++i)
+      combine(call, t, attrs.eps, i / t.G, i % t.G, scratch.moments, scratch.coefficients);
   }
   team.sync();
   const auto [first, last] = team.range(t.B * t.pixels);
@@ -199,7 +202,9 @@ size_t scratch_bytes(const KernelCall& call, int team) {
   return Scratch::bytes(tiling(call, call.attributes<Attrs>().groups), team);
 }
 
-void launch(const KernelCall& call, const Team& team) { dispatch<false>(call, team, call.attributes<GroupNormAttrs>()); }
+void launch(const KernelCall& call, const Team& team) {
+  dispatch<false>(call, team, call.attributes<GroupNormAttrs>());
+}
 void launch_silu(const KernelCall& call, const Team& team) {
   dispatch<true>(call, team, call.attributes<GroupNormSiluAttrs>());
 }

@@ -51,7 +51,8 @@ void normalize_row(const In* x, const float* gamma, const float* beta, int64_t C
   const double rest = double(simd::sum(_mm256_add_ps(d0, d1))) / double(C);
   const double variance = double(simd::sum(_mm256_add_ps(q0, q1))) / double(C) - rest * rest;
   const double positive = variance < 0 ? 0.0 : variance;  // NaN stays NaN
-  const __m256 low = _mm256_set1_ps(float(rest)), scale = _mm256_set1_ps(float(1.0 / __builtin_sqrt(positive + double(eps))));
+  const __m256 low = _mm256_set1_ps(float(rest)),
+               scale = _mm256_set1_ps(float(1.0 / __builtin_sqrt(positive + double(eps))));
 
   for (c = 0; c < whole; c += 8) {
     const __m256 d = _mm256_sub_ps(_mm256_sub_ps(simd::load(x + c), m), low);
@@ -59,7 +60,8 @@ void normalize_row(const In* x, const float* gamma, const float* beta, int64_t C
   }
   if (tail) {
     const __m256 d = _mm256_sub_ps(_mm256_sub_ps(simd::load_n(x + c, tail), m), low);
-    simd::store_n(out + c, _mm256_fmadd_ps(_mm256_mul_ps(d, scale), simd::load_n(gamma + c, tail), simd::load_n(beta + c, tail)),
+    simd::store_n(out + c,
+                  _mm256_fmadd_ps(_mm256_mul_ps(d, scale), simd::load_n(gamma + c, tail), simd::load_n(beta + c, tail)),
                   tail);
   }
 }
@@ -71,7 +73,8 @@ void run(const KernelCall& call, const Team& team) {
   const float eps = call.attributes<LayerNormAttrs>().eps;
   const auto [first, last] = team.range(x.rows());
   for (int64_t r = first; r < last; ++r)
-    normalize_row(x.as<In>() + row_offset(x, r), gamma, beta, x.channels(), eps, call.out.as<Out>() + row_offset(call.out, r));
+    normalize_row(x.as<In>() + row_offset(x, r), gamma, beta, x.channels(), eps,
+                  call.out.as<Out>() + row_offset(call.out, r));
 }
 
 void launch(const KernelCall& call, const Team& team) {

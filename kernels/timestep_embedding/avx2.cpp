@@ -22,10 +22,11 @@ inline __m256d polynomial(__m256d x, const double (&c)[kMaxDegree]) {
 }
 
 inline void sine_cosine(__m256d angle, __m256d* sine, __m256d* cosine) {
-  static constexpr double kSine[kMaxDegree] = {1.0, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800,
-                                               1.0 / 6227020800.0, -1.0 / 1307674368000.0};
-  static constexpr double kCosine[kMaxDegree] = {-1.0 / 2, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800,
-                                                 1.0 / 479001600.0, -1.0 / 87178291200.0, 1.0 / 20922789888000.0};
+  static constexpr double kSine[kMaxDegree] = {
+      1.0, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800.0, -1.0 / 1307674368000.0};
+  static constexpr double kCosine[kMaxDegree] = {
+      -1.0 / 2,       1.0 / 24,          -1.0 / 720,           1.0 / 40320,
+      -1.0 / 3628800, 1.0 / 479001600.0, -1.0 / 87178291200.0, 1.0 / 20922789888000.0};
   const __m256d k = _mm256_round_pd(_mm256_mul_pd(angle, _mm256_set1_pd(0.63661977236758134)),
                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   __m256d r = _mm256_fnmadd_pd(k, _mm256_set1_pd(1.5707963267948966), angle);

@@ -78,7 +78,10 @@ TEST(Allocation, NoneInAStepOfTheLoop) {
     ops.combine(mix, halves, sample.data());
   };
   const long begin = allocations.load();
-  { std::vector<float> counted(1000); ASSERT_EQ(counted.size(), 1000u); }
+  {
+    std::vector<float> counted(1000);
+    ASSERT_EQ(counted.size(), 1000u);
+  }
   ASSERT_GT(allocations.load(), begin) << "the counter does not count";
   step(0);
   const long before = allocations.load();

@@ -13,9 +13,12 @@ const std::string kFour(4, '\0');
 TEST(Safetensors, ReadsTensorsAndMetadata) {
   TemporaryFolder folder;
   const std::string path = folder.file("a.safetensors");
-  write_file(path, safetensors_bytes(R"({"__metadata__":{"k":"v"},"b":{"dtype":"F16","shape":[2],"data_offsets":[4,8]},)"
-                                     R"("a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"e":{"dtype":"F32","shape":[0,3],"data_offsets":[8,8]}}   )",
-                                     kFour + kFour));
+  write_file(
+      path,
+      safetensors_bytes(
+          R"({"__metadata__":{"k":"v"},"b":{"dtype":"F16","shape":[2],"data_offsets":[4,8]},)"
+          R"("a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"e":{"dtype":"F32","shape":[0,3],"data_offsets":[8,8]}}   )",
+          kFour + kFour));
   const Safetensors file(path);
   EXPECT_EQ(file.entries().size(), 3u);
   EXPECT_EQ(file.metadata().at("k"), "v");
@@ -43,7 +46,9 @@ TEST_P(BrokenSafetensors, IsRefusedByName) {
   EXPECT_EQ(error.find('\n'), std::string::npos) << error;
 }
 
-std::string one(const std::string& entry, const std::string& data) { return safetensors_bytes("{\"w\":" + entry + "}", data); }
+std::string one(const std::string& entry, const std::string& data) {
+  return safetensors_bytes("{\"w\":" + entry + "}", data);
+}
 
 INSTANTIATE_TEST_SUITE_P(
     All, BrokenSafetensors,
@@ -53,18 +58,30 @@ INSTANTIATE_TEST_SUITE_P(
         Broken{"header_huge", std::string("\xff\xff\xff\xff\xff\xff\xff\xff{}", 10), "truncated"},
         Broken{"no_brace", safetensors_bytes(" {}", ""), "does not begin with {"},
         Broken{"bad_json", safetensors_bytes("{\"a\":", ""), "JSON"},
-        Broken{"twice", safetensors_bytes(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", kFour), "twice"},
+        Broken{
+            "twice",
+            safetensors_bytes(
+                R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                kFour),
+            "twice"},
         Broken{"missing_key", one(R"({"dtype":"F32","shape":[1]})", kFour), "exactly dtype"},
         Broken{"unknown_dtype", one(R"({"dtype":"F33","shape":[1],"data_offsets":[0,4]})", kFour), "F33"},
         Broken{"negative_shape", one(R"({"dtype":"F32","shape":[-1],"data_offsets":[0,4]})", kFour), "-1"},
         Broken{"fractional_shape", one(R"({"dtype":"F32","shape":[1.0],"data_offsets":[0,4]})", kFour), "1.0"},
-        Broken{"overflow", one(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]})", kFour), "overflows"},
+        Broken{"overflow", one(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]})", kFour),
+               "overflows"},
         Broken{"backwards", one(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})", kFour), "backwards"},
         Broken{"beyond", one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})", kFour), "data_offsets"},
         Broken{"size_lies", one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,4]})", kFour), "take 8"},
         Broken{"hole", one(R"({"dtype":"F32","shape":[1],"data_offsets":[4,8]})", kFour + kFour), "begins at 4"},
-        Broken{"trailing_data", one(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})", kFour + "x"), "the file has 5"},
-        Broken{"overlap", safetensors_bytes(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})", kFour + "xx"), "begins at 2"},
+        Broken{"trailing_data", one(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})", kFour + "x"),
+               "the file has 5"},
+        Broken{
+            "overlap",
+            safetensors_bytes(
+                R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})",
+                kFour + "xx"),
+            "begins at 2"},
         Broken{"metadata_number", safetensors_bytes(R"({"__metadata__":{"k":1}})", ""), "__metadata__ k"}),
     [](const auto& info) { return std::string(info.param.what); });
 

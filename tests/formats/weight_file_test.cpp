@@ -22,7 +22,8 @@ TEST(WeightFile, HoldsTheSameNumbersAsTheFolder) {
   TemporaryFolder folder;
   for (const std::string& model : kModels) {
     const auto source = open_checkpoint(golden_path("models/" + model));
-    for (const std::optional<DType> dtype : {std::optional<DType>(), std::optional(DType::f16), std::optional(DType::bf16)}) {
+    for (const std::optional<DType> dtype :
+         {std::optional<DType>(), std::optional(DType::f16), std::optional(DType::bf16)}) {
       const std::string path = folder.file(model + ".sdw");
       ASSERT_TRUE(convert(*source, path, {dtype, model}));
       const auto file = open_checkpoint(path);
@@ -71,7 +72,9 @@ TEST(WeightFile, EveryDamagedByteIsFound) {
   {
     write_file(path, good);
     const WeightFile file(path);
-    const auto says = [&](size_t from, size_t bytes) { std::fill_n(padding.begin() + std::ptrdiff_t(from), bytes, false); };
+    const auto says = [&](size_t from, size_t bytes) {
+      std::fill_n(padding.begin() + std::ptrdiff_t(from), bytes, false);
+    };
     uint64_t first = good.size();
     for (const WeightFileTensor& t : file.tensors()) {
       says(t.offset, t.bytes);
@@ -122,9 +125,14 @@ TEST(WeightFile, AnUnfinishedOneLeavesNothing) {
 // A copy of a small model with one file changed.
 class ChangedModel : public ::testing::Test {
  protected:
-  void SetUp() override { std::filesystem::copy(golden_path("models/tiny-sd15"), folder_.file("model"), std::filesystem::copy_options::recursive); }
+  void SetUp() override {
+    std::filesystem::copy(golden_path("models/tiny-sd15"), folder_.file("model"),
+                          std::filesystem::copy_options::recursive);
+  }
   std::string convert_error(std::optional<DType> dtype = std::nullopt) {
-    const std::string error = error_of([&] { convert(*open_checkpoint(folder_.file("model")), folder_.file("out.sdw"), {dtype, "x"}); });
+    const std::string error = error_of([&] {
+      convert(*open_checkpoint(folder_.file("model")), folder_.file("out.sdw"), {dtype, "x"});
+    });
     EXPECT_FALSE(std::filesystem::exists(folder_.file("out.sdw")));
     return error;
   }
@@ -137,7 +145,8 @@ class ChangedModel : public ::testing::Test {
   void poison(const std::string& tensor, float value) {
     const std::string file = folder_.file("model/unet/diffusion_pytorch_model.safetensors");
     const size_t offset = Safetensors(file).find(tensor)->offset;
-    edit("unet/diffusion_pytorch_model.safetensors", [&](std::string& bytes) { std::memcpy(bytes.data() + offset, &value, 4); });
+    edit("unet/diffusion_pytorch_model.safetensors",
+         [&](std::string& bytes) { std::memcpy(bytes.data() + offset, &value, 4); });
   }
   static void replace(std::string& text, const std::string& from, const std::string& to) {
     const size_t at = text.find(from);
@@ -157,7 +166,8 @@ TEST_F(ChangedModel, NumbersThatF16CannotHold) {
   EXPECT_TRUE(convert(*open_checkpoint(folder_.file("model")), folder_.file("ok.sdw"), {DType::bf16, "x"}));
 }
 TEST_F(ChangedModel, ConfigurationsThatAreNotImplemented) {
-  edit("unet/config.json", [](std::string& t) { replace(t, "\"center_input_sample\": false", "\"center_input_sample\": true"); });
+  edit("unet/config.json",
+       [](std::string& t) { replace(t, "\"center_input_sample\": false", "\"center_input_sample\": true"); });
   EXPECT_NE(convert_error().find("center_input_sample is true"), std::string::npos);
 }
 TEST_F(ChangedModel, SettingsThatNobodyKnows) {
@@ -165,11 +175,13 @@ TEST_F(ChangedModel, SettingsThatNobodyKnows) {
   EXPECT_NE(convert_error().find("new_setting = 3"), std::string::npos);
 }
 TEST_F(ChangedModel, ShapesThatDoNotFit) {
-  edit("unet/config.json", [](std::string& t) { replace(t, "\"cross_attention_dim\": 32", "\"cross_attention_dim\": 40"); });
+  edit("unet/config.json",
+       [](std::string& t) { replace(t, "\"cross_attention_dim\": 32", "\"cross_attention_dim\": 40"); });
   EXPECT_NE(convert_error().find("the model wants"), std::string::npos);
 }
 TEST_F(ChangedModel, TensorsThatAreMissing) {
-  edit("unet/diffusion_pytorch_model.safetensors", [](std::string& t) { replace(t, "\"conv_in.bias\"", "\"conv_in.bixs\""); });
+  edit("unet/diffusion_pytorch_model.safetensors",
+       [](std::string& t) { replace(t, "\"conv_in.bias\"", "\"conv_in.bixs\""); });
   EXPECT_NE(convert_error().find("has no tensor unet/conv_in.bias"), std::string::npos);
 }
 TEST_F(ChangedModel, TensorsThatNobodyReads) {

@@ -114,14 +114,15 @@ std::vector<std::string_view> names() {
   for (const FusionPass& pass : fusion_passes()) all.push_back(pass.name);
   return all;
 }
-INSTANTIATE_TEST_SUITE_P(Pass, Fusion, ::testing::ValuesIn(names()), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Pass, Fusion, ::testing::ValuesIn(names()),
+                         [](const auto& info) { return std::string(info.param); });
 
 TEST(FusionCounts, EveryPassFindsItsOps) {
   Graph graph = unet(true);
   const size_t before = graph.nodes().size();
   const std::vector<PassReport> report = run_fusion(graph, {"concat_in_place"});
   EXPECT_EQ(count_of("group_norm_silu", report), 8 * 2 + 1);  // two a resnet, and the last
-  EXPECT_EQ(count_of("packed_qkv", report), 8);   // 4 transformers: self-attention, and K with V of cross-attention
+  EXPECT_EQ(count_of("packed_qkv", report), 8);  // 4 transformers: self-attention, and K with V of cross-attention
   EXPECT_EQ(count_of("geglu", report), 4);
   EXPECT_EQ(count_of("two_sources", report), 4);  // one skip a resnet on the way up
   EXPECT_EQ(count_of("upsample_conv", report), 1);
@@ -181,7 +182,8 @@ TEST(SameBytes, BatchDoesNotChangeASample) {
   NamedWeights weights;
   weights.add(two);
   Named inputs = random_inputs(two), first;
-  for (const auto& [name, values] : inputs) first[name] = {values.begin(), values.begin() + std::ptrdiff_t(values.size() / 2)};
+  for (const auto& [name, values] : inputs)
+    first[name] = {values.begin(), values.begin() + std::ptrdiff_t(values.size() / 2)};
   run_fusion(two, {});
   run_fusion(one, {});
   const std::vector<float> both = run_graph(two, weights, inputs).at("noise_pred");
@@ -195,7 +197,8 @@ TEST(Bf16, StaysNearF32) {
   weights.add(f32);
   const Named inputs = random_inputs(f32);
   run_fusion(bf16, {});
-  const double error = relative_l2(run_graph(bf16, weights, inputs).at("noise_pred"), expected(f32, weights, inputs).at("noise_pred"));
+  const double error =
+      relative_l2(run_graph(bf16, weights, inputs).at("noise_pred"), expected(f32, weights, inputs).at("noise_pred"));
   EXPECT_LT(error, 3e-2);
   EXPECT_GT(error, 1e-5) << "bf16 did not round: was it run?";
 }

@@ -10,22 +10,24 @@ namespace darkroom::testing {
 namespace {
 
 // The bound: sums of K products in f32 stay within a few ulp times sqrt(K) of the exact sum; bf16 output adds its rounding.
-double tolerance(DType out, int64_t k) { return (out == DType::bf16 ? 3e-3 : 0.0) + 2e-7 * std::sqrt(double(k)) + 1e-6; }
+double tolerance(DType out, int64_t k) {
+  return (out == DType::bf16 ? 3e-3 : 0.0) + 2e-7 * std::sqrt(double(k)) + 1e-6;
+}
 
 TEST(Gemm, ShapesTypesAndEpilogues) {
   struct Case {
     int64_t b, m, n, k;
   };
-  for (const Case& c : {Case{1, 1, 1, 1}, Case{2, 77, 768, 768}, Case{2, 13, 17, 331}, Case{1, 64, 320, 320}, Case{2, 5, 1280, 320},
-                        Case{1, 193, 40, 1280}})
+  for (const Case& c : {Case{1, 1, 1, 1}, Case{2, 77, 768, 768}, Case{2, 13, 17, 331}, Case{1, 64, 320, 320},
+                        Case{2, 5, 1280, 320}, Case{1, 193, 40, 1280}})
     for (DType activation : {DType::f32, DType::bf16})
       for (DType weight : {DType::f32, DType::f16, DType::bf16})
         for (int epilogue = 0; epilogue < 4; ++epilogue) {
           GemmAttrs attrs;
           attrs.epilogue.geglu = epilogue == 3 && c.n % 2 == 0;
           if (epilogue == 2) attrs.epilogue.activation = Activation::gelu;
-          SCOPED_TRACE(fmt::format("{}x{} n {} k {} {} weight {} epilogue {}", c.b, c.m, c.n, c.k, dtype_name(activation),
-                                   dtype_name(weight), epilogue));
+          SCOPED_TRACE(fmt::format("{}x{} n {} k {} {} weight {} epilogue {}", c.b, c.m, c.n, c.k,
+                                   dtype_name(activation), dtype_name(weight), epilogue));
           CallMemory call(attrs);
           call.fill(GemmAttrs::kA, {c.b, c.m, c.k}, activation);
           call.fill(GemmAttrs::kWeight, {c.n, c.k}, weight, 1.0f / std::sqrt(float(c.k)));
@@ -57,11 +59,12 @@ TEST(Conv2d, KernelsStridesPaddingAndSources) {
     bool asymmetric, two_sources, upsampled;
     int64_t h, w, c, n;
   };
-  for (const Case& c : {Case{3, 1, false, false, false, 9, 7, 32, 48}, Case{3, 2, false, false, false, 9, 8, 16, 20},
-                        Case{3, 2, true, false, false, 8, 8, 24, 16}, Case{3, 1, false, true, false, 6, 5, 20, 33},
-                        Case{3, 1, false, false, true, 5, 4, 16, 16}, Case{1, 1, false, true, false, 8, 8, 40, 64},
-                        Case{3, 1, false, false, false, 16, 16, 4, 320}, Case{3, 1, false, false, false, 16, 16, 128, 3},
-                        Case{3, 1, false, false, false, 4, 4, 640, 64}, Case{3, 1, false, false, false, 1, 1, 9, 5}})
+  for (const Case& c :
+       {Case{3, 1, false, false, false, 9, 7, 32, 48}, Case{3, 2, false, false, false, 9, 8, 16, 20},
+        Case{3, 2, true, false, false, 8, 8, 24, 16}, Case{3, 1, false, true, false, 6, 5, 20, 33},
+        Case{3, 1, false, false, true, 5, 4, 16, 16}, Case{1, 1, false, true, false, 8, 8, 40, 64},
+        Case{3, 1, false, false, false, 16, 16, 4, 320}, Case{3, 1, false, false, false, 16, 16, 128, 3},
+        Case{3, 1, false, false, false, 4, 4, 640, 64}, Case{3, 1, false, false, false, 1, 1, 9, 5}})
     for (DType activation : {DType::f32, DType::bf16}) {
       Conv2dAttrs attrs;
       attrs.kernel = c.kernel;
@@ -69,7 +72,8 @@ TEST(Conv2d, KernelsStridesPaddingAndSources) {
       if (c.kernel == 1) attrs.pad_top = attrs.pad_left = attrs.pad_bottom = attrs.pad_right = 0;
       if (c.asymmetric) attrs.pad_top = attrs.pad_left = 0;
       if (c.upsampled) attrs.upsample_height = 2 * c.h, attrs.upsample_width = 2 * c.w - 1;
-      SCOPED_TRACE(fmt::format("{0}x{0} s{1} {2}x{3} {4} to {5} {6}", c.kernel, c.stride, c.h, c.w, c.c, c.n, dtype_name(activation)));
+      SCOPED_TRACE(fmt::format("{0}x{0} s{1} {2}x{3} {4} to {5} {6}", c.kernel, c.stride, c.h, c.w, c.c, c.n,
+                               dtype_name(activation)));
       const int64_t second = c.two_sources ? c.c / 2 : 0;
       const int64_t k = (c.c + second) * c.kernel * c.kernel;
       CallMemory call(attrs);

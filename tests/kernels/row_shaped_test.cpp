@@ -19,13 +19,14 @@ TEST(Attention, HeadDimsLengthsAndMasks) {
     int64_t n, m, heads, d;
     bool causal;
   };
-  for (const Case& c : {Case{64, 64, 2, 40, false}, Case{77, 77, 3, 64, true}, Case{50, 77, 2, 80, false},
-                        Case{16, 16, 2, 160, false}, Case{40, 40, 1, 512, false}, Case{1, 1, 1, 8, false},
-                        Case{300, 300, 1, 40, false}, Case{13, 154, 2, 20, false}, Case{200, 200, 2, 32, true},
-                        Case{7, 3, 1, 5, false}, Case{600, 31, 1, 16, false}})
+  for (const Case& c :
+       {Case{64, 64, 2, 40, false}, Case{77, 77, 3, 64, true}, Case{50, 77, 2, 80, false}, Case{16, 16, 2, 160, false},
+        Case{40, 40, 1, 512, false}, Case{1, 1, 1, 8, false}, Case{300, 300, 1, 40, false}, Case{13, 154, 2, 20, false},
+        Case{200, 200, 2, 32, true}, Case{7, 3, 1, 5, false}, Case{600, 31, 1, 16, false}})
     for (DType type : kTypes)
       for (float spread : {1.0f, 12.0f}) {  // 12: one key takes nearly all of the weight
-        SCOPED_TRACE(fmt::format("N {} M {} NH {} D {} {} spread {}", c.n, c.m, c.heads, c.d, dtype_name(type), spread));
+        SCOPED_TRACE(
+            fmt::format("N {} M {} NH {} D {} {} spread {}", c.n, c.m, c.heads, c.d, dtype_name(type), spread));
         AttentionAttrs attrs;
         attrs.heads = int(c.heads);
         attrs.scale = 1.0f / std::sqrt(float(c.d));
@@ -37,7 +38,8 @@ TEST(Attention, HeadDimsLengthsAndMasks) {
         call.fill(AttentionAttrs::kV, {2, c.m, width}, type, 1.0f, 0.0f, 2 * width);
         call.set_output(type, 3);
         // Logits of size s are rounded to s · 2^-24, and the exponential makes that a relative error.
-        expect_kernels_agree(call, OpKind::attention, tolerance(type, 1e-6 + 4e-7 * spread * std::sqrt(double(c.d)) / 4));
+        expect_kernels_agree(call, OpKind::attention,
+                             tolerance(type, 1e-6 + 4e-7 * spread * std::sqrt(double(c.d)) / 4));
       }
 }
 
@@ -102,7 +104,8 @@ TEST(Elementwise, ActivationsAndScale) {
     for (DType in : kTypes)
       for (DType out : kTypes)
         for (int64_t gap : {0, 3}) {
-          SCOPED_TRACE(fmt::format("{} {} to {} gap {}", activation_name(activation), dtype_name(in), dtype_name(out), gap));
+          SCOPED_TRACE(
+              fmt::format("{} {} to {} gap {}", activation_name(activation), dtype_name(in), dtype_name(out), gap));
           UnaryAttrs attrs;
           attrs.activation = activation;
           attrs.scale = 0.18215f;
@@ -118,7 +121,8 @@ TEST(Elementwise, AddGegluConcatUpsample) {
     for (bool per_sample : {false, true}) {
       CallMemory add(AddAttrs{});
       add.fill(AddAttrs::kA, {2, 5, 6, 37}, type);
-      add.fill(AddAttrs::kB, per_sample ? Shape{2, 37} : Shape{2, 5, 6, 37}, per_sample ? DType::f32 : type, 1.0f, 0.0f, 2);
+      add.fill(AddAttrs::kB, per_sample ? Shape{2, 37} : Shape{2, 5, 6, 37}, per_sample ? DType::f32 : type, 1.0f, 0.0f,
+               2);
       add.set_output(type);
       expect_kernels_agree(add, OpKind::add, tolerance(type, 1e-7));
     }

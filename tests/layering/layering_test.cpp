@@ -36,12 +36,13 @@ TEST(Layering, IncludesRunOneWay) {
       {"tools", {"bench/", "tests/"}},
   };
   for (const auto& [room, others] : forbidden) {
-    const int files = for_sources(room, [&, &others = others](const std::string& file, size_t line, const std::string& text) {
-      if (!text.starts_with("#include \"") && !text.starts_with("#include <")) return;
-      for (const std::string& other : others)
-        if (text.find("\"" + other) != std::string::npos || text.find("<" + other) != std::string::npos)
-          ADD_FAILURE() << file << ":" << line << ": " << text;
-    });
+    const int files =
+        for_sources(room, [&, &others = others](const std::string& file, size_t line, const std::string& text) {
+          if (!text.starts_with("#include \"") && !text.starts_with("#include <")) return;
+          for (const std::string& other : others)
+            if (text.find("\"" + other) != std::string::npos || text.find("<" + other) != std::string::npos)
+              ADD_FAILURE() << file << ":" << line << ": " << text;
+        });
     EXPECT_GT(files, 3) << room;
   }
 }

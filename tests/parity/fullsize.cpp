@@ -30,7 +30,10 @@ std::vector<float> input(const std::string& name, int64_t count) {
 class Timer {
  public:
   explicit Timer(const char* what) : what_(what), start_(std::chrono::steady_clock::now()) {}
-  ~Timer() { fmt::print("  {}: {:.2f} s\n", what_, std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count()); }
+  ~Timer() {
+    fmt::print("  {}: {:.2f} s\n", what_,
+               std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count());
+  }
 
  private:
   const char* what_;
@@ -38,7 +41,8 @@ class Timer {
 };
 
 void compare_text_part(Subject& subject, const Safetensors& golden, Report& report) {
-  const ClipTextConfig config = parse_clip_text_config(subject.checkpoint.required_text("text_encoder/config.json"), "text_encoder");
+  const ClipTextConfig config =
+      parse_clip_text_config(subject.checkpoint.required_text("text_encoder/config.json"), "text_encoder");
   const std::vector<int64_t>& shape = golden.find("text.input_ids")->shape;
   ClipGraphOptions options;
   options.batch = shape[0];
@@ -64,7 +68,8 @@ void compare_text_part(Subject& subject, const Safetensors& golden, Report& repo
   }
   const double limit = report.limits().network;
   report.compare("text last_hidden_state", outputs.at("hidden"), tensor(golden, "text.last_hidden_state"), limit);
-  report.compare("text penultimate", outputs.at("hidden_states." + std::to_string(config.num_hidden_layers - 1)), tensor(golden, "text.penultimate"), limit);
+  report.compare("text penultimate", outputs.at("hidden_states." + std::to_string(config.num_hidden_layers - 1)),
+                 tensor(golden, "text.penultimate"), limit);
   report.compare("text pooled", outputs.at("pooled"), tensor(golden, "text.pooled"), limit);
 }
 
@@ -76,7 +81,8 @@ void compare_unet_part(Subject& subject, const Safetensors& golden, Report& repo
   Conditioning c;
   c.context = input("@context", batch * tokens * config.cross_attention_dim);
   if (config.text_time) {
-    c.text_embeds = input("@pooled", batch * (config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim));
+    c.text_embeds =
+        input("@pooled", batch * (config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim));
     for (int64_t b = 0; b < batch; ++b) c.time_ids.insert(c.time_ids.end(), {1024, 1024, 0, 0, 1024, 1024});
   }
   denoiser.prepare(c, {500.0});

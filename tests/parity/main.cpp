@@ -20,9 +20,11 @@ int run(int argc, char** argv) {
   int threads = default_threads();
   app.add_option("-m,--model", model, "a .sdw file or a diffusers folder");
   app.add_option("OUTPUTS_FOLDER", folder, "laid out like tests/golden/outputs/*");
-  app.add_option("--fullsize", fullsize, "a file named FAMILY_LATENT.safetensors: full-size networks on weights from a rule")->type_name("FILE");
+  app.add_option("--fullsize", fullsize,
+                 "a file named FAMILY_LATENT.safetensors: full-size networks on weights from a rule")
+      ->type_name("FILE");
   app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  app.add_option("--device", device, "where to run")->check(CLI::IsMember({"cpu"}))->capture_default_str();
+  app.add_option("--device", device, "where to run")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
   app.add_option("--threads", threads, "threads")->capture_default_str();
   app.add_flag("--allow-ref", allow_ref, "do not fail where a step ran a reference kernel");
   try {
@@ -31,19 +33,23 @@ int run(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : 2;
   }
 
-  if (fullsize.empty() && (model.empty() || folder.empty())) throw usage_error("wants -m MODEL OUTPUTS_FOLDER, or --fullsize FILE");
+  if (fullsize.empty() && (model.empty() || folder.empty()))
+    throw usage_error("wants -m MODEL OUTPUTS_FOLDER, or --fullsize FILE");
   Limits limits;
   if (!fullsize.empty()) limits.network = 2e-4;
   if (dtype == "bf16") limits = {3e-2, 0, 0};
   Report report(limits);
   const std::unique_ptr<Checkpoint> checkpoint =
-      model.empty() ? std::unique_ptr<Checkpoint>(std::make_unique<SyntheticCheckpoint>(family_of(fullsize))) : open_checkpoint(model);
+      model.empty() ? std::unique_ptr<Checkpoint>(std::make_unique<SyntheticCheckpoint>(family_of(fullsize)))
+                    : open_checkpoint(model);
   SessionOptions options;
+  options.device = parse_device(device);
   options.threads = threads;
   Subject subject(*checkpoint, options, dtype == "bf16" ? DType::bf16 : DType::f32);
   if (!fullsize.empty()) compare_fullsize(subject, Safetensors(fullsize), report);
   for (const char* component : {"text_encoder", "text_encoder_2"})
-    if (fullsize.empty() && checkpoint->has_component(component)) compare_text(subject, component, Safetensors(folder + "/" + component + ".safetensors"), report);
+    if (fullsize.empty() && checkpoint->has_component(component))
+      compare_text(subject, component, Safetensors(folder + "/" + component + ".safetensors"), report);
   if (fullsize.empty()) {
     compare_unet(subject, Safetensors(folder + "/unet.safetensors"), report);
     compare_vae(subject, Safetensors(folder + "/vae.safetensors"), report);

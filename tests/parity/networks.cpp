@@ -58,11 +58,13 @@ void compare_text(Subject& subject, const std::string& component, const Safetens
       const std::string name = "hidden_states." + std::to_string(i);
       report.compare(component + " " + name, outputs.at(name), tensor(golden, name), report.limits().network);
     }
-    report.compare(component + " last_hidden_state", outputs.at("hidden"), tensor(golden, "last_hidden_state"), report.limits().network);
+    report.compare(component + " last_hidden_state", outputs.at("hidden"), tensor(golden, "last_hidden_state"),
+                   report.limits().network);
     const std::string pooled = config.with_projection ? "pooled_pre_projection" : "pooler_output";
     report.compare(component + " " + pooled, outputs.at("pooled"), tensor(golden, pooled), report.limits().network);
     if (config.with_projection)
-      report.compare(component + " text_embeds", outputs.at("text_embeds"), tensor(golden, "text_embeds"), report.limits().network);
+      report.compare(component + " text_embeds", outputs.at("text_embeds"), tensor(golden, "text_embeds"),
+                     report.limits().network);
   }
   options.pooled = options.all_hidden = false;
   for (const std::string& k : cases_of(golden, "")) {
@@ -92,7 +94,8 @@ void compare_unet(Subject& subject, const Safetensors& golden, Report& report) {
     // The whole graph, so that each sample has a time of its own.
     const auto program = subject.session.compile(build_unet(config, options));
     std::vector<float> sample = to_nhwc(tensor(golden, c + ".sample"), shape[0], shape[1], shape[2], shape[3]);
-    std::vector<float> time = tensor(golden, c + ".timestep"), context = tensor(golden, c + ".encoder_hidden_states"), text, ids;
+    std::vector<float> time = tensor(golden, c + ".timestep"), context = tensor(golden, c + ".encoder_hidden_states"),
+                       text, ids;
     std::vector<float> out(size_t(shape[0] * shape[2] * shape[3] * config.out_channels), NAN);
     program->bind("sample", sample.data());
     program->bind("timestep", time.data());
@@ -105,8 +108,8 @@ void compare_unet(Subject& subject, const Safetensors& golden, Report& report) {
     }
     program->bind("noise_pred", out.data());
     program->run();
-    report.compare("unet " + c, to_nchw(out, shape[0], shape[2], shape[3], config.out_channels), tensor(golden, c + ".out"),
-                   report.limits().network);
+    report.compare("unet " + c, to_nchw(out, shape[0], shape[2], shape[3], config.out_channels),
+                   tensor(golden, c + ".out"), report.limits().network);
   }
 }
 
@@ -154,10 +157,12 @@ void compare_vae(Subject& subject, const Safetensors& golden, Report& report) {
     const std::vector<float> image = run_decoder(subject, tensor(golden, c + ".z"), shape_of(golden, c + ".z"));
     report.compare("vae " + c, image, tensor(golden, c + ".image"), limit);
     const std::vector<int64_t>& shape = shape_of(golden, c + ".image");
-    const std::vector<float> grey = tensor(golden, c + ".u8_nhwc"), nhwc = to_nhwc(image, shape[0], shape[1], shape[2], shape[3]);
+    const std::vector<float> grey = tensor(golden, c + ".u8_nhwc"),
+                             nhwc = to_nhwc(image, shape[0], shape[1], shape[2], shape[3]);
     double worst = 0;
     for (size_t i = 0; i < nhwc.size(); ++i)
-      worst = std::max(worst, std::abs(double(std::nearbyint(std::clamp(nhwc[i] / 2 + 0.5f, 0.0f, 1.0f) * 255)) - double(grey[i])));
+      worst = std::max(
+          worst, std::abs(double(std::nearbyint(std::clamp(nhwc[i] / 2 + 0.5f, 0.0f, 1.0f) * 255)) - double(grey[i])));
     report.value("vae " + c + " u8", worst, subject.dtype == DType::f32 ? report.limits().grey : 0, "grey");
   }
   for (const std::string& c : cases_of(golden, ".mean")) {

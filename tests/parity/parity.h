@@ -48,7 +48,8 @@ struct Subject {
   Session session;
   DType dtype;
 
-  Subject(const Checkpoint& c, SessionOptions options, DType d) : checkpoint(c), session(c, std::move(options)), dtype(d) {}
+  Subject(const Checkpoint& c, SessionOptions options, DType d)
+      : checkpoint(c), session(c, std::move(options)), dtype(d) {}
 };
 
 std::vector<float> to_nhwc(const std::vector<float>& x, int64_t b, int64_t c, int64_t h, int64_t w);

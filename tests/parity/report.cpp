@@ -21,8 +21,10 @@ void Report::value(const std::string& name, double error, double limit, const ch
   }
 }
 
-void Report::compare(const std::string& name, const std::vector<float>& mine, const std::vector<float>& golden, double limit) {
-  if (mine.size() != golden.size()) return fail(fmt::format("{}: {} numbers, {} were expected", name, mine.size(), golden.size()));
+void Report::compare(const std::string& name, const std::vector<float>& mine, const std::vector<float>& golden,
+                     double limit) {
+  if (mine.size() != golden.size())
+    return fail(fmt::format("{}: {} numbers, {} were expected", name, mine.size(), golden.size()));
   value(name, testing::relative_l2(mine, golden), limit);
 }
 
@@ -33,7 +35,8 @@ void Report::fail(const std::string& what) {
 
 int Report::finish() const {
   if (compared_ == 0) fmt::print("nothing was compared\n");
-  fmt::print("largest error over its limit: {:.3f} ({}); {} compared, {} failed\n", worst_, worst_name_, compared_, failed_);
+  fmt::print("largest error over its limit: {:.3f} ({}); {} compared, {} failed\n", worst_, worst_name_, compared_,
+             failed_);
   return compared_ == 0 || failed_ > 0 ? 1 : 0;
 }
 
@@ -51,7 +54,11 @@ std::vector<float> permute(const std::vector<float>& x, int64_t b, int64_t rows,
 
 }  // namespace
 
-std::vector<float> to_nhwc(const std::vector<float>& x, int64_t b, int64_t c, int64_t h, int64_t w) { return permute(x, b, c, h * w); }
-std::vector<float> to_nchw(const std::vector<float>& x, int64_t b, int64_t h, int64_t w, int64_t c) { return permute(x, b, h * w, c); }
+std::vector<float> to_nhwc(const std::vector<float>& x, int64_t b, int64_t c, int64_t h, int64_t w) {
+  return permute(x, b, c, h * w);
+}
+std::vector<float> to_nchw(const std::vector<float>& x, int64_t b, int64_t h, int64_t w, int64_t c) {
+  return permute(x, b, h * w, c);
+}
 
 }  // namespace darkroom::parity

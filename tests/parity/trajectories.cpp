@@ -21,7 +21,8 @@ void apply(const SamplerStep& step, std::vector<std::vector<float>>& slots) {
     std::vector<float> result(slots[0].size(), 0.0f);
     for (size_t k = 0; k < kSlots; ++k)
       if (update.value.c[k] != 0)
-        for (size_t i = 0; i < result.size(); ++i) result[i] = std::fma(float(update.value.c[k]), slots[k][i], result[i]);
+        for (size_t i = 0; i < result.size(); ++i)
+          result[i] = std::fma(float(update.value.c[k]), slots[k][i], result[i]);
     slots[size_t(update.slot)] = std::move(result);
   }
 }
@@ -33,11 +34,12 @@ struct Common {
   int64_t tokens;
 };
 
-void run_one(Subject& subject, const UNetConfig& config, const Common& common, const std::string& name, const nlohmann::json& meta,
-             const Safetensors& golden, Report& report, std::vector<float>* final_latents) {
+void run_one(Subject& subject, const UNetConfig& config, const Common& common, const std::string& name,
+             const nlohmann::json& meta, const Safetensors& golden, Report& report, std::vector<float>* final_latents) {
   SamplerOptions options;
   options.sampler = name.substr(0, name.find('.'));
-  if (options.sampler.ends_with("_karras")) options.sampler = options.sampler.substr(0, options.sampler.size() - 7) + " karras";
+  if (options.sampler.ends_with("_karras"))
+    options.sampler = options.sampler.substr(0, options.sampler.size() - 7) + " karras";
   options.steps = meta.at("steps").get<int>();
   options.begin = meta.at("begin").get<int>();
   const float guidance = meta.at("guidance").get<float>();
@@ -80,7 +82,8 @@ void run_one(Subject& subject, const UNetConfig& config, const Common& common, c
   }
   const std::vector<float> latents = tensor(golden, "latents"), predictions = tensor(golden, "noise_pred");
   const std::vector<float> draws = golden.find("step_noise") ? tensor(golden, "step_noise") : std::vector<float>();
-  report.compare(name + " start", to_nchw(slots[kSlotX], 1, H, W, C), {latents.begin(), latents.begin() + std::ptrdiff_t(n)}, 0);
+  report.compare(name + " start", to_nchw(slots[kSlotX], 1, H, W, C),
+                 {latents.begin(), latents.begin() + std::ptrdiff_t(n)}, 0);
   size_t drawn = 0;
   for (size_t s = 0; s < program.steps.size(); ++s) {
     const SamplerStep& step = program.steps[s];
@@ -94,7 +97,8 @@ void run_one(Subject& subject, const UNetConfig& config, const Common& common, c
     if (s + 1 < program.steps.size() && s % 4 == 0)
       report.compare(fmt::format("{} latents {}", name, s + 1), slots[kSlotX], nhwc(latents, s + 1), 0);
   }
-  report.compare(name + " last latents", slots[kSlotX], nhwc(latents, program.steps.size()), report.limits().trajectory);
+  report.compare(name + " last latents", slots[kSlotX], nhwc(latents, program.steps.size()),
+                 report.limits().trajectory);
   if (final_latents) *final_latents = to_nchw(slots[kSlotX], 1, H, W, C);
 }
 
@@ -123,7 +127,8 @@ void compare_trajectories(Subject& subject, const std::string& folder, Report& r
   const Posterior p = run_encoder(subject, tensor(common_file, "image"), common_file.find("image")->shape);
   const std::vector<float> posterior_noise = tensor(common_file, "posterior_noise");
   std::vector<float> init;
-  for (size_t i = 0; i < p.mean.size(); ++i) init.push_back((p.mean[i] + p.std[i] * posterior_noise[i]) * vae.scaling_factor);
+  for (size_t i = 0; i < p.mean.size(); ++i)
+    init.push_back((p.mean[i] + p.std[i] * posterior_noise[i]) * vae.scaling_factor);
   report.compare("traj init_latents", init, common.init_latents, report.limits().network);
 
   int ran = 0;
@@ -138,7 +143,8 @@ void compare_trajectories(Subject& subject, const std::string& folder, Report& r
     ++ran;
     if (name != "ddim.txt2img") continue;
     for (float& x : last) x /= vae.scaling_factor;
-    const std::vector<float> image = run_decoder(subject, last, common.shape), golden = tensor(common_file, "ddim.image");
+    const std::vector<float> image = run_decoder(subject, last, common.shape),
+                             golden = tensor(common_file, "ddim.image");
     report.compare("traj ddim.image", image, golden, subject.dtype == DType::f32 ? report.limits().trajectory : 0);
   }
   if (ran == 0) report.fail("traj: no trajectory");

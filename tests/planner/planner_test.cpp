@@ -28,8 +28,8 @@ TEST(Planner, RandomLifetimesNeverOverlap) {
       EXPECT_LE(plan.offset[i] + buffers[i].bytes, plan.arena_bytes);
       for (size_t j = 0; j < i; ++j) {
         const bool together = buffers[i].first <= buffers[j].last && buffers[j].first <= buffers[i].last;
-        const bool apart = plan.offset[i] + buffers[i].bytes <= plan.offset[j] ||
-                           plan.offset[j] + buffers[j].bytes <= plan.offset[i];
+        const bool apart =
+            plan.offset[i] + buffers[i].bytes <= plan.offset[j] || plan.offset[j] + buffers[j].bytes <= plan.offset[i];
         EXPECT_TRUE(!together || apart) << "buffers " << i << " and " << j << " of trial " << trial;
       }
     }

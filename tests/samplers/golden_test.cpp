@@ -115,7 +115,8 @@ TEST(SamplerSteps, EveryStepOfEverySampler) {
       slots[kSlotModel] = part(outputs);
       if (step.draws) {
         ASSERT_LE((draws + 1) * n, noise.size());
-        slots[kSlotNoise].assign(noise.begin() + std::ptrdiff_t(draws * n), noise.begin() + std::ptrdiff_t((draws + 1) * n));
+        slots[kSlotNoise].assign(noise.begin() + std::ptrdiff_t(draws * n),
+                                 noise.begin() + std::ptrdiff_t((draws + 1) * n));
         ++draws;
       }
       for (const SlotUpdate& update : step.updates) {
@@ -147,7 +148,8 @@ void compare_noise(RngKind kind, const char* name) {
       const std::vector<float> expected = tensor(golden, key);
       std::vector<float> mine(expected.size());
       NoiseSource(kind, seed).normal(mine.data(), mine.size());
-      for (size_t i = 0; i < mine.size(); ++i) ASSERT_NEAR(mine[i], expected[i], 1e-6 * std::max(1.0f, std::abs(expected[i]))) << key << " " << i;
+      for (size_t i = 0; i < mine.size(); ++i)
+        ASSERT_NEAR(mine[i], expected[i], 1e-6 * std::max(1.0f, std::abs(expected[i]))) << key << " " << i;
       ++compared;
     } else if (key.ends_with("again.0")) {
       NoiseSource source(kind, seed);
@@ -155,7 +157,8 @@ void compare_noise(RngKind kind, const char* name) {
         const std::vector<float> expected = tensor(golden, key.substr(0, key.size() - 1) + std::to_string(k));
         std::vector<float> mine(expected.size());
         source.normal(mine.data(), mine.size());
-        for (size_t i = 0; i < mine.size(); ++i) ASSERT_NEAR(mine[i], expected[i], 1e-6 * std::max(1.0f, std::abs(expected[i]))) << key << " " << k;
+        for (size_t i = 0; i < mine.size(); ++i)
+          ASSERT_NEAR(mine[i], expected[i], 1e-6 * std::max(1.0f, std::abs(expected[i]))) << key << " " << k;
         ++compared;
       }
     }

@@ -29,14 +29,29 @@ std::vector<float> tensor(const Safetensors& file, const std::string& name) {
   std::vector<float> out;
   const std::byte* data = file.data(*e);
   switch (e->dtype) {
-    case DType::f32: append<float>(data, e->bytes, out); break;
-    case DType::f64: append<double>(data, e->bytes, out); break;
-    case DType::f16: append<f16_t>(data, e->bytes, out); break;
-    case DType::bf16: append<bf16_t>(data, e->bytes, out); break;
-    case DType::i64: append<int64_t>(data, e->bytes, out); break;
-    case DType::i32: append<int32_t>(data, e->bytes, out); break;
-    case DType::u8: append<uint8_t>(data, e->bytes, out); break;
-    case DType::none: throw std::runtime_error(file.path() + ": " + name + " is " + e->dtype_text);
+    case DType::f32:
+      append<float>(data, e->bytes, out);
+      break;
+    case DType::f64:
+      append<double>(data, e->bytes, out);
+      break;
+    case DType::f16:
+      append<f16_t>(data, e->bytes, out);
+      break;
+    case DType::bf16:
+      append<bf16_t>(data, e->bytes, out);
+      break;
+    case DType::i64:
+      append<int64_t>(data, e->bytes, out);
+      break;
+    case DType::i32:
+      append<int32_t>(data, e->bytes, out);
+      break;
+    case DType::u8:
+      append<uint8_t>(data, e->bytes, out);
+      break;
+    case DType::none:
+      throw std::runtime_error(file.path() + ": " + name + " is " + e->dtype_text);
   }
   return out;
 }

@@ -25,7 +25,8 @@ void NamedWeights::add(const Graph& graph) {
     const bool vector = v.shape.rank() == 1;
     const double fan_in = vector ? 100.0 : double(v.shape.elements()) / double(v.shape[0]);
     std::mt19937 generator(seed_of(v.name));
-    std::normal_distribution<float> normal(vector && v.name.ends_with("weight") ? 1.0f : 0.0f, float(1.0 / std::sqrt(fan_in)));
+    std::normal_distribution<float> normal(vector && v.name.ends_with("weight") ? 1.0f : 0.0f,
+                                           float(1.0 / std::sqrt(fan_in)));
     for (int64_t i = 0; i < v.shape.elements(); ++i) {
       const float x = normal(generator);
       if (dtype_ == DType::f32) reinterpret_cast<float*>(t.bytes.data())[i] = x;
@@ -50,18 +51,19 @@ Named random_inputs(const Graph& graph) {
     std::uniform_real_distribution<float> uniform(0.0f, v.name == "timestep" ? 999.0f : 99.0f);
     std::vector<float>& values = inputs[v.name];
     for (int64_t i = 0; i < v.shape.elements(); ++i)
-      values.push_back(v.dtype == DType::i32 || v.name == "timestep" ? std::floor(uniform(generator)) : normal(generator));
+      values.push_back(v.dtype == DType::i32 || v.name == "timestep" ? std::floor(uniform(generator))
+                                                                     : normal(generator));
   }
   return inputs;
 }
 
 Named run_graph(Graph graph, const WeightSource& weights, const Named& inputs, const PlanOptions& options) {
-  ThreadPool pool(options.threads);
-  WeightStore store(weights, pool);
+  const std::unique_ptr<Backend> backend = make_cpu_backend(options.threads);
+  WeightStore store(weights, *backend);
   store.resolve(graph);
   const Plan plan = make_plan(std::move(graph), options);
-  Arena arena;
-  Executable executable(plan, pool, arena, store);
+  Arena arena(*backend);
+  Executable executable(plan, *backend, arena, store);
   std::map<std::string, std::vector<float>> floats;
   std::map<std::string, std::vector<int32_t>> integers;
   std::map<std::string, std::vector<bf16_t>> halves;

@@ -59,7 +59,8 @@ void CallMemory::fill(int slot, const Shape& shape, DType dtype, float deviation
   for (int64_t r = 0; r < shape.rows(); ++r)
     for (int64_t c = 0; c < pitch; ++c) {
       const float x = dtype == DType::i32 ? uniform(generator) : normal(generator);
-      put(o.bytes.data(), dtype, size_t(r * pitch + c), c < shape.channels() ? x : std::numeric_limits<float>::quiet_NaN());
+      put(o.bytes.data(), dtype, size_t(r * pitch + c),
+          c < shape.channels() ? x : std::numeric_limits<float>::quiet_NaN());
     }
 }
 
@@ -129,7 +130,8 @@ void expect_kernels_agree(const CallMemory& call, OpKind op, double limit) {
     const std::vector<float> one = call.run(*kernel, 1);
     const double error = relative_l2(one, expected);
     if (!(error <= limit)) ADD_FAILURE() << kernel->variant << ": relative error " << error << ", limit " << limit;
-    for (int team : {2, 3}) EXPECT_EQ(call.run(*kernel, team), one) << kernel->variant << " with " << team << " threads";
+    for (int team : {2, 3})
+      EXPECT_EQ(call.run(*kernel, team), one) << kernel->variant << " with " << team << " threads";
     ++ran;
   }
   EXPECT_TRUE(ran > 0 || detected_isa() < Isa::avx2) << "no fast kernel ran";

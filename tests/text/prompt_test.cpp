@@ -11,7 +11,9 @@
 namespace darkroom::testing {
 namespace {
 
-Tokenizer tokenizer() { return Tokenizer(read_text_file(golden_path("models/tiny-sd15/tokenizer/merges.txt")), std::nullopt, "merges"); }
+Tokenizer tokenizer() {
+  return Tokenizer(read_text_file(golden_path("models/tiny-sd15/tokenizer/merges.txt")), std::nullopt, "merges");
+}
 
 void expect_parts(std::string_view prompt, const std::vector<std::pair<std::string, float>>& expected) {
   SCOPED_TRACE(std::string(prompt));
@@ -29,8 +31,15 @@ TEST(Prompt, Weights) {
   expect_parts("(unbalanced", {{"unbalanced", 1.1f}});
   expect_parts("\\(literal\\]", {{"(literal]", 1}});
   expect_parts("(unnecessary)(parens)", {{"unnecessaryparens", 1.1f}});
-  expect_parts("a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).",
-               {{"a ", 1}, {"house", 1.573f}, {" ", 1.1f}, {"on", 1}, {" a ", 1.1f}, {"hill", 0.55f}, {", sun, ", 1.1f}, {"sky", 1.4641f}, {".", 1.1f}});
+  expect_parts("a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).", {{"a ", 1},
+                                                                       {"house", 1.573f},
+                                                                       {" ", 1.1f},
+                                                                       {"on", 1},
+                                                                       {" a ", 1.1f},
+                                                                       {"hill", 0.55f},
+                                                                       {", sun, ", 1.1f},
+                                                                       {"sky", 1.4641f},
+                                                                       {".", 1.1f}});
   expect_parts("time 10:30", {{"time 10:30", 1}});
   expect_parts("", {{"", 1}});
   expect_parts("a) b]", {{"a) b]", 1}});
@@ -74,7 +83,8 @@ TEST(Prompt, WeightsKeepTheMean) {
   std::iota(hidden.begin(), hidden.end(), 1.0f);
   const std::vector<float> before = hidden;
   apply_weights(chunk, hidden.data(), 4);
-  EXPECT_NEAR(std::accumulate(hidden.begin(), hidden.end(), 0.0) / std::accumulate(before.begin(), before.end(), 0.0), 1.0, 1e-6);
+  EXPECT_NEAR(std::accumulate(hidden.begin(), hidden.end(), 0.0) / std::accumulate(before.begin(), before.end(), 0.0),
+              1.0, 1e-6);
   const float other = hidden[0] / before[0];
   bool raised = false;
   for (size_t i = 0; i < 77; ++i)

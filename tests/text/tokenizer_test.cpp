@@ -28,8 +28,9 @@ TEST(Tokenizer, PromptsOfTheSmallModels) {
   struct Case {
     const char *model, *folder, *encoder, *pad;
   };
-  for (const Case& c : {Case{"tiny-sd15", "tokenizer", "text_encoder", "<|endoftext|>"}, Case{"tiny-sd21", "tokenizer", "text_encoder", "!"},
-                        Case{"tiny-sdxl", "tokenizer_2", "text_encoder_2", "!"}}) {
+  for (const Case& c :
+       {Case{"tiny-sd15", "tokenizer", "text_encoder", "<|endoftext|>"},
+        Case{"tiny-sd21", "tokenizer", "text_encoder", "!"}, Case{"tiny-sdxl", "tokenizer_2", "text_encoder_2", "!"}}) {
     const std::string folder = golden_path(std::string("models/") + c.model + "/" + c.folder + "/");
     const std::string vocab = read_text_file(folder + "vocab.json"), merges = read_text_file(folder + "merges.txt");
     Tokenizer both(merges, vocab, folder), alone(merges, std::nullopt, folder);
@@ -40,7 +41,8 @@ TEST(Tokenizer, PromptsOfTheSmallModels) {
     const std::vector<float> ids = tensor(golden, "input_ids");
     size_t row = 0;
     for (const json& prompt : json::parse(golden.metadata().at("prompts"))) {
-      const std::vector<int32_t> expected(ids.begin() + std::ptrdiff_t(row * 77), ids.begin() + std::ptrdiff_t((row + 1) * 77));
+      const std::vector<int32_t> expected(ids.begin() + std::ptrdiff_t(row * 77),
+                                          ids.begin() + std::ptrdiff_t((row + 1) * 77));
       EXPECT_EQ(padded(both, prompt, both.id_of(c.pad)), expected) << prompt;
       EXPECT_EQ(padded(alone, prompt, alone.id_of(c.pad)), expected) << prompt;
       ++row;
@@ -52,7 +54,8 @@ TEST(Tokenizer, PromptsOfTheSmallModels) {
 TEST(Tokenizer, TheFullVocabulary) {
   const std::string folder = DARKROOM_SOURCE_DIR "/../shared/goldens/tokenizer/";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << "the full vocabulary is not here";
-  const std::string vocab = read_text_file(folder + "clip/vocab.json"), merges = read_text_file(folder + "clip/merges.txt");
+  const std::string vocab = read_text_file(folder + "clip/vocab.json"),
+                    merges = read_text_file(folder + "clip/merges.txt");
   const Tokenizer both(merges, vocab, "clip"), alone(merges, std::nullopt, "clip");
   const json prompts = json::parse(read_text_file(folder + "clip_prompts.json"));
   for (const json& row : prompts["rows"]) {

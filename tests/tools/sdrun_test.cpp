@@ -23,7 +23,10 @@ TEST(Sdrun, ThreadsBatchAndFileFormatGiveTheSameBytes) {
     ASSERT_EQ(sdrun("-m " + f.file("m.sdw") + common + "-s 5 --threads 2 -o " + f.file("two.png")).exit_code, 0);
     ASSERT_EQ(sdrun("-m " + f.file("m.sdw") + common + "-s 4 -b 3 --threads 2 -o " + f.file("b.png")).exit_code, 0);
     // The names of the two models stand in the pictures' texts: compare what comes after them.
-    const auto pixels = [&](const std::string& name) { const std::string s = read_file(f.file(name)); return s.substr(s.find("IDAT")); };
+    const auto pixels = [&](const std::string& name) {
+      const std::string s = read_file(f.file(name));
+      return s.substr(s.find("IDAT"));
+    };
     EXPECT_EQ(pixels("one.png"), pixels("two.png")) << dtype;
     EXPECT_EQ(pixels("two.png"), pixels("b-2.png")) << dtype;
     EXPECT_NE(pixels("b-1.png"), pixels("b-2.png")) << dtype;
@@ -33,11 +36,18 @@ TEST(Sdrun, ThreadsBatchAndFileFormatGiveTheSameBytes) {
 TEST(Sdrun, AnImageSaysHowItWasMadeAndIsMadeAgain) {
   TemporaryFolder f;
   const std::string first = f.file("first.png"), again = f.file("again.png");
-  ASSERT_EQ(sdrun("-m " + kModel + " -q 'a caf\xc3\xa9, \xe7\x8c\xab' -n 'bad, art' --steps 4 --sampler 'DPM++ 2M Karras' --cfg-scale 5.5 -s 77 "
-                  "-W 64 -H 96 --rng cuda --clip-skip 2 -o " + first).exit_code, 0);
+  ASSERT_EQ(
+      sdrun(
+          "-m " + kModel +
+          " -q 'a caf\xc3\xa9, \xe7\x8c\xab' -n 'bad, art' --steps 4 --sampler 'DPM++ 2M Karras' --cfg-scale 5.5 -s 77 "
+          "-W 64 -H 96 --rng cuda --clip-skip 2 -o " +
+          first)
+          .exit_code,
+      0);
   const std::string png = read_file(first);
-  for (const char* part : {"parameters", "Negative prompt: bad, art", "Steps: 4, Sampler: DPM++ 2M, Schedule type: Karras", "CFG scale: 5.5", "Seed: 77",
-                           "Size: 64x96", "Clip skip: 2", "RNG: GPU", "caf\xc3\xa9"})
+  for (const char* part :
+       {"parameters", "Negative prompt: bad, art", "Steps: 4, Sampler: DPM++ 2M, Schedule type: Karras",
+        "CFG scale: 5.5", "Seed: 77", "Size: 64x96", "Clip skip: 2", "RNG: GPU", "caf\xc3\xa9"})
     EXPECT_NE(png.find(part), std::string::npos) << part;
   ASSERT_EQ(sdrun("-m " + kModel + " -q --from-image " + first + " -o " + again).exit_code, 0);
   EXPECT_EQ(read_file(again), png);
@@ -55,7 +65,10 @@ TEST(Sdrun, BeginsWithAnImage) {
 TEST(Sdrun, SwitchesFusionsAndKernels) {
   TemporaryFolder f;
   const std::string common = "-m " + kModel + " -q a --steps 2 -W 64 -H 64 ";
-  ASSERT_EQ(sdrun(common + "--no-fuse group_norm_silu --no-fuse attention --kernel conv2d:ref --trace " + f.file("t.json") + " -o " + f.file("a.png")).exit_code, 0);
+  ASSERT_EQ(sdrun(common + "--no-fuse group_norm_silu --no-fuse attention --kernel conv2d:ref --trace " +
+                  f.file("t.json") + " -o " + f.file("a.png"))
+                .exit_code,
+            0);
   const std::string trace = read_file(f.file("t.json"));
   EXPECT_NE(trace.find("\"cat\":\"softmax\""), std::string::npos);
   EXPECT_EQ(trace.find("\"cat\":\"group_norm_silu\""), std::string::npos);
@@ -80,26 +93,32 @@ TEST_P(WrongArguments, OneLineAndAnExitCode) {
   EXPECT_FALSE(std::filesystem::exists(f.file("o.png")));
 }
 INSTANTIATE_TEST_SUITE_P(All, WrongArguments,
-                         ::testing::Values(Wrong{"no_prompt", "-m @M", 2, "no prompt"}, Wrong{"unknown_option", "--nonsense a", 2, "nonsense"},
+                         ::testing::Values(Wrong{"no_prompt", "-m @M", 2, "no prompt"},
+                                           Wrong{"unknown_option", "--nonsense a", 2, "nonsense"},
                                            Wrong{"size", "-m @M a -W 65", 2, "no multiple of 8; 64 and 72 are"},
-                                           Wrong{"steps", "-m @M a --steps 0x", 2, "steps"}, Wrong{"sampler", "-m @M a --sampler foo", 2, "dpmpp_2m"},
+                                           Wrong{"steps", "-m @M a --steps 0x", 2, "steps"},
+                                           Wrong{"sampler", "-m @M a --sampler foo", 2, "dpmpp_2m"},
                                            Wrong{"schedule", "-m @M a --sampler ddim --schedule karras", 2, "ddim"},
                                            Wrong{"pass", "-m @M a --no-fuse foo", 2, "group_norm_silu"},
                                            Wrong{"kernel", "-m @M a --kernel conv2d:foo", 2, "avx2_implicit"},
                                            Wrong{"clip_skip", "-m @M a --clip-skip 9", 2, "--clip-skip 9"},
                                            Wrong{"mask_alone", "-m @M a --mask @F/junk.sdw", 2, "--mask"},
-                                           Wrong{"no_model", "-m @F/none.sdw a", 3, "does not exist"}, Wrong{"junk_model", "-m @F/junk.sdw a", 3, "no .sdw file"},
+                                           Wrong{"no_model", "-m @F/none.sdw a", 3, "does not exist"},
+                                           Wrong{"junk_model", "-m @F/junk.sdw a", 3, "no .sdw file"},
                                            Wrong{"folder_without_model", "-m @F a", 3, "model_index.json"},
                                            Wrong{"junk_image", "-m @M a -i @F/junk.sdw", 3, "no PNG, JPEG or WebP"},
+                                           Wrong{"device", "-m @M a --device cuda", 4, "no CUDA"},
                                            Wrong{"utf8", "-m @M \"$(printf '\\377')\"", 2, "UTF-8"}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Sdrun, CtrlCStopsAndLeavesNothing) {
   TemporaryFolder f;
-  const CommandResult r = run_command("timeout --preserve-status -s INT 0.6 " + kBin + "sdrun -q -m " + kModel + " a --steps 900 -b 50 -o " + f.file("o.png"));
+  const CommandResult r = run_command("timeout --preserve-status -s INT 0.6 " + kBin + "sdrun -q -m " + kModel +
+                                      " a --steps 900 -b 50 -o " + f.file("o.png"));
   EXPECT_EQ(r.exit_code, 130) << r.output;
   EXPECT_NE(r.output.find("interrupted"), std::string::npos) << r.output;
-  for (const auto& entry : std::filesystem::directory_iterator(f.path())) EXPECT_EQ(entry.path().extension(), ".png") << entry.path();
+  for (const auto& entry : std::filesystem::directory_iterator(f.path()))
+    EXPECT_EQ(entry.path().extension(), ".png") << entry.path();
 }
 
 TEST(Programs, HelpAndVersion) {

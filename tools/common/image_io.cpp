@@ -30,14 +30,16 @@ void check_size(const std::string& path, int64_t width, int64_t height) {
 Image read_png(const MappedFile& file) {
   png_image png = {};
   png.version = PNG_IMAGE_VERSION;
-  if (!png_image_begin_read_from_memory(&png, file.data(), file.size())) throw file_error("{}: {}", file.path(), png.message);
+  if (!png_image_begin_read_from_memory(&png, file.data(), file.size()))
+    throw file_error("{}: {}", file.path(), png.message);
   const int64_t width = png.width, height = png.height;
   if (width > kMaxSide || height > kMaxSide) png_image_free(&png);
   check_size(file.path(), width, height);
   png.format = PNG_FORMAT_RGB;
   Image image{int(width), int(height), std::vector<uint8_t>(PNG_IMAGE_SIZE(png))};
   const png_color white = {255, 255, 255};
-  if (!png_image_finish_read(&png, &white, image.pixels.data(), 0, nullptr)) throw file_error("{}: {}", file.path(), png.message);
+  if (!png_image_finish_read(&png, &white, image.pixels.data(), 0, nullptr))
+    throw file_error("{}: {}", file.path(), png.message);
   return image;
 }
 
@@ -84,11 +86,13 @@ Image read_jpeg(const MappedFile& file) {
 Image read_webp(const MappedFile& file) {
   const auto* data = reinterpret_cast<const uint8_t*>(file.data());
   Image image;
-  if (!WebPGetInfo(data, file.size(), &image.width, &image.height)) throw file_error("{}: is no readable WebP picture", file.path());
+  if (!WebPGetInfo(data, file.size(), &image.width, &image.height))
+    throw file_error("{}: is no readable WebP picture", file.path());
   check_size(file.path(), image.width, image.height);
   const size_t n = size_t(image.width) * size_t(image.height);
   std::vector<uint8_t> rgba(n * 4);
-  if (!WebPDecodeRGBAInto(data, file.size(), rgba.data(), rgba.size(), image.width * 4)) throw file_error("{}: is a broken WebP picture", file.path());
+  if (!WebPDecodeRGBAInto(data, file.size(), rgba.data(), rgba.size(), image.width * 4))
+    throw file_error("{}: is a broken WebP picture", file.path());
   image.pixels.resize(n * 3);
   for (size_t i = 0; i < n; ++i)
     for (size_t c = 0; c < 3; ++c) {
@@ -174,7 +178,9 @@ std::string text_chunk(const std::string& keyword, const std::string& text) {
 
 Image read_image(const std::string& path) {
   const MappedFile file(path);
-  const auto starts = [&](std::string_view magic, size_t at = 0) { return file.size() >= at + magic.size() && file.text().substr(at, magic.size()) == magic; };
+  const auto starts = [&](std::string_view magic, size_t at = 0) {
+    return file.size() >= at + magic.size() && file.text().substr(at, magic.size()) == magic;
+  };
   if (starts("\x89PNG")) return read_png(file);
   if (starts("\xff\xd8\xff")) return read_jpeg(file);
   if (starts("RIFF") && starts("WEBP", 8)) return read_webp(file);
@@ -185,7 +191,8 @@ std::vector<uint8_t> read_mask(const std::string& path, int width, int height) {
   const Image image = resize_image(read_image(path), width, height);
   std::vector<uint8_t> grey;
   for (size_t i = 0; i < image.pixels.size(); i += 3)
-    grey.push_back(uint8_t((image.pixels[i] * 299 + image.pixels[i + 1] * 587 + image.pixels[i + 2] * 114 + 500) / 1000));
+    grey.push_back(
+        uint8_t((image.pixels[i] * 299 + image.pixels[i + 1] * 587 + image.pixels[i + 2] * 114 + 500) / 1000));
   return grey;
 }
 
@@ -206,7 +213,9 @@ Image resize_image(const Image& image, int width, int height) {
         const Taps& t = columns[size_t(x)];
         float sum = 0;
         for (size_t k = 0; k < t.weights.size(); ++k)
-          sum += t.weights[k] * float(image.pixels[(size_t(top + y) * size_t(image.width) + size_t(left + t.first) + k) * 3 + size_t(c)]);
+          sum +=
+              t.weights[k] *
+              float(image.pixels[(size_t(top + y) * size_t(image.width) + size_t(left + t.first) + k) * 3 + size_t(c)]);
         narrow[(size_t(y) * size_t(width) + size_t(x)) * 3 + size_t(c)] = sum;
       }
   Image out{width, height, std::vector<uint8_t>(size_t(width) * size_t(height) * 3)};
@@ -214,7 +223,8 @@ Image resize_image(const Image& image, int width, int height) {
     for (size_t i = 0; i < size_t(width) * 3; ++i) {
       const Taps& t = rows[size_t(y)];
       float sum = 0;
-      for (size_t k = 0; k < t.weights.size(); ++k) sum += t.weights[k] * narrow[(size_t(t.first) + k) * size_t(width) * 3 + i];
+      for (size_t k = 0; k < t.weights.size(); ++k)
+        sum += t.weights[k] * narrow[(size_t(t.first) + k) * size_t(width) * 3 + i];
       out.pixels[size_t(y) * size_t(width) * 3 + i] = uint8_t(std::clamp(std::nearbyint(sum), 0.0f, 255.0f));
     }
   return out;
@@ -222,7 +232,9 @@ Image resize_image(const Image& image, int width, int height) {
 
 void write_png(const std::string& path, const Image& image, const std::string& parameters) {
   std::string png;
-  const auto append = [](void* context, void* data, int size) { static_cast<std::string*>(context)->append(static_cast<const char*>(data), size_t(size)); };
+  const auto append = [](void* context, void* data, int size) {
+    static_cast<std::string*>(context)->append(static_cast<const char*>(data), size_t(size));
+  };
   if (!stbi_write_png_to_func(append, &png, image.width, image.height, 3, image.pixels.data(), image.width * 3))
     throw file_error("{}: the picture cannot be compressed", path);
   constexpr size_t kAfterHeader = 8 + 25;  // signature and IHDR
@@ -234,17 +246,20 @@ void write_png(const std::string& path, const Image& image, const std::string& p
 
 std::optional<std::string> read_png_text(const std::string& path, const std::string& keyword) {
   const MappedFile file(path);
-  if (file.size() < 8 || std::memcmp(file.data(), kPngSignature, 8) != 0) throw file_error("{}: is no PNG picture", path);
+  if (file.size() < 8 || std::memcmp(file.data(), kPngSignature, 8) != 0)
+    throw file_error("{}: is no PNG picture", path);
   for (size_t at = 8; at + 12 <= file.size();) {
     const uint32_t length = get_u32(file.data() + at);
     if (length > file.size() - at - 12) throw file_error("{}: is cut off at byte {}", path, at);
     const std::string_view type = file.text().substr(at + 4, 4);
     std::string_view body = file.text().substr(at + 8, length);
-    if ((type == "tEXt" || type == "iTXt") && body.starts_with(keyword) && body.size() > keyword.size() && body[keyword.size()] == '\0') {
+    if ((type == "tEXt" || type == "iTXt") && body.starts_with(keyword) && body.size() > keyword.size() &&
+        body[keyword.size()] == '\0') {
       body.remove_prefix(keyword.size() + 1);
       if (type == "tEXt") return from_latin1(body);
       // Compression flag and method, language, translated keyword, text.
-      if (body.size() < 2 || body[0] != 0) throw file_error("{}: its {} are compressed, which is not read", path, keyword);
+      if (body.size() < 2 || body[0] != 0)
+        throw file_error("{}: its {} are compressed, which is not read", path, keyword);
       body.remove_prefix(2);
       for (int i = 0; i < 2; ++i) body.remove_prefix(std::min(body.find('\0') + 1, body.size()));
       return std::string(body);

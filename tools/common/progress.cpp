@@ -14,14 +14,19 @@ constexpr double kLinesEvery = 0.1;  // of the whole, where it is no terminal
 
 std::string minutes(double seconds) {
   const int s = int(seconds + 0.5);
-  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60) : fmt::format("{}:{:02}", s / 60, s % 60);
+  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+                   : fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
 }  // namespace
 
 ProgressBar::ProgressBar(std::string label, std::string unit, bool quiet)
-    : label_(std::move(label)), unit_(std::move(unit)), quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1),
-      start_(std::chrono::steady_clock::now()), shown_(start_) {}
+    : label_(std::move(label)),
+      unit_(std::move(unit)),
+      quiet_(quiet),
+      terminal_(isatty(STDERR_FILENO) == 1),
+      start_(std::chrono::steady_clock::now()),
+      shown_(start_) {}
 
 ProgressBar::~ProgressBar() { finish(); }
 
@@ -30,7 +35,8 @@ void ProgressBar::update(double done, double total) {
   const auto now = std::chrono::steady_clock::now();
   const double seconds = std::chrono::duration<double>(now - start_).count(), part = done / total;
   const double rate = seconds > 0 ? done / seconds : 0, left = rate > 0 ? (total - done) / rate : 0;
-  const std::string speed = rate >= 1 || rate == 0 ? fmt::format("{:.2f} {}/s", rate, unit_) : fmt::format("{:.2f} s/{}", 1 / rate, unit_);
+  const std::string speed =
+      rate >= 1 || rate == 0 ? fmt::format("{:.2f} {}/s", rate, unit_) : fmt::format("{:.2f} s/{}", 1 / rate, unit_);
   if (terminal_) {
     if (done < total && std::chrono::duration<double>(now - shown_).count() < 0.05) return;
     shown_ = now;

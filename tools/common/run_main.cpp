@@ -29,7 +29,9 @@ const std::atomic<bool>* interrupted() {
   return &interrupt_flag;
 }
 
-std::string version_text() { return fmt::format("darkroom {} ({}, {})", DARKROOM_VERSION, isa_name(active_isa()), cpu_name()); }
+std::string version_text() {
+  return fmt::format("darkroom {} ({}, {})", DARKROOM_VERSION, isa_name(active_isa()), cpu_name());
+}
 
 bool parse_arguments(CLI::App& app, int argc, char** argv, int* exit_code) {
   try {

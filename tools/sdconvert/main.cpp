@@ -25,8 +25,13 @@ int inspect(const std::string& path, bool as_json) {
     for (const WeightFileTensor& t : file.tensors()) {
       nlohmann::json shape = nlohmann::json::array();
       for (int i = 0; i < t.shape.rank(); ++i) shape.push_back(t.shape[i]);
-      j["tensors"].push_back({{"component", file.components()[t.component]}, {"name", t.name}, {"dtype", dtype_name(t.dtype)},
-                              {"shape", shape}, {"offset", t.offset}, {"bytes", t.bytes}, {"xxh3", fmt::format("{:016x}", t.checksum)}});
+      j["tensors"].push_back({{"component", file.components()[t.component]},
+                              {"name", t.name},
+                              {"dtype", dtype_name(t.dtype)},
+                              {"shape", shape},
+                              {"offset", t.offset},
+                              {"bytes", t.bytes},
+                              {"xxh3", fmt::format("{:016x}", t.checksum)}});
     }
     for (const std::string& name : file.texts()) j["texts"][name] = std::string(*file.text(name));
     fmt::print("{}\n", j.dump(1));
@@ -47,8 +52,8 @@ int inspect(const std::string& path, bool as_json) {
     }
     std::string kinds;
     for (const auto& [type, n] : types) kinds += fmt::format("{}{}", kinds.empty() ? "" : ", ", type);
-    fmt::print("  {:<16} {:>5} tensors  {:>8.2f} M parameters  {:>9.1f} MiB  {}\n", file.components()[c], count, double(elements) / 1e6,
-               double(bytes) / kMiB, kinds);
+    fmt::print("  {:<16} {:>5} tensors  {:>8.2f} M parameters  {:>9.1f} MiB  {}\n", file.components()[c], count,
+               double(elements) / 1e6, double(bytes) / kMiB, kinds);
   }
   for (const std::string& name : file.texts()) fmt::print("  {:<42} {} bytes\n", name, file.text(name)->size());
   return 0;
@@ -73,14 +78,18 @@ int verify(const std::string& path) {
 int run(int argc, char** argv) {
   CLI::App app("Makes .sdw weight files from diffusers folders.", "sdconvert");
   app.set_version_flag("--version", version_text());
-  app.footer("Examples:\n  sdconvert stable-diffusion-v1-5/ sd15.sdw --dtype f16\n  sdconvert inspect sd15.sdw\n"
-             "Exit codes: 0 done, 2 wrong arguments, 3 a bad or missing file, 4 memory, 130 interrupted.");
+  app.footer(
+      "Examples:\n  sdconvert stable-diffusion-v1-5/ sd15.sdw --dtype f16\n  sdconvert inspect sd15.sdw\n"
+      "Exit codes: 0 done, 2 wrong arguments, 3 a bad or missing file, 4 memory, 130 interrupted.");
   std::string source, target, dtype = "keep", family, inspected, verified;
   bool as_json = false, quiet = false;
   app.add_option("SRC", source, "a diffusers folder (or a .sdw file, to change its type)");
   app.add_option("OUT", target, "the .sdw file to write");
-  app.add_option("--dtype", dtype, "type of the weights: keep f32 f16 bf16")->check(CLI::IsMember({"keep", "f32", "f16", "bf16"}))->capture_default_str();
-  app.add_option("--synthetic", family, "weights of full size from a rule, in place of SRC: sd15 sd21 sdxl")->type_name("FAMILY");
+  app.add_option("--dtype", dtype, "type of the weights: keep f32 f16 bf16")
+      ->check(CLI::IsMember({"keep", "f32", "f16", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--synthetic", family, "weights of full size from a rule, in place of SRC: sd15 sd21 sdxl")
+      ->type_name("FAMILY");
   app.add_flag("-q,--quiet", quiet, "no progress");
   CLI::App* inspect_app = app.add_subcommand("inspect", "print what is in a .sdw file");
   inspect_app->add_option("FILE", inspected)->required();
@@ -94,15 +103,21 @@ int run(int argc, char** argv) {
   if (*verify_app) return verify(verified);
 
   if (!family.empty() && target.empty()) std::swap(source, target);
-  if (target.empty() || (family.empty() && source.empty())) throw usage_error("wants a source and a target: sdconvert SRC OUT.sdw (--help tells more)");
-  if (!family.empty() && !source.empty()) throw usage_error("--synthetic takes the place of SRC: sdconvert --synthetic {} OUT.sdw", family);
+  if (target.empty() || (family.empty() && source.empty()))
+    throw usage_error("wants a source and a target: sdconvert SRC OUT.sdw (--help tells more)");
+  if (!family.empty() && !source.empty())
+    throw usage_error("--synthetic takes the place of SRC: sdconvert --synthetic {} OUT.sdw", family);
   const std::unique_ptr<Checkpoint> checkpoint =
-      family.empty() ? open_checkpoint(source) : std::unique_ptr<Checkpoint>(std::make_unique<SyntheticCheckpoint>(family));
+      family.empty() ? open_checkpoint(source)
+                     : std::unique_ptr<Checkpoint>(std::make_unique<SyntheticCheckpoint>(family));
   ConvertOptions options;
   if (dtype != "keep") options.dtype = dtype == "f32" ? DType::f32 : dtype == "f16" ? DType::f16 : DType::bf16;
-  options.source_name = family.empty() ? std::filesystem::path(source).lexically_normal().filename().string() : "synthetic " + family;
+  options.source_name =
+      family.empty() ? std::filesystem::path(source).lexically_normal().filename().string() : "synthetic " + family;
   ProgressBar bar("convert", "MiB", quiet);
-  const bool done = convert(*checkpoint, target, options, [&](uint64_t n, uint64_t total) { bar.update(double(n) / kMiB, double(total) / kMiB); }, stop);
+  const bool done = convert(
+      *checkpoint, target, options,
+      [&](uint64_t n, uint64_t total) { bar.update(double(n) / kMiB, double(total) / kMiB); }, stop);
   bar.finish();
   if (done) return 0;
   fmt::print(stderr, "sdconvert: interrupted; nothing is written\n");

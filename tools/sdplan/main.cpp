@@ -23,7 +23,9 @@ void write_text(const std::string& path, const std::string& text) {
 int run(int argc, char** argv) {
   CLI::App app("Looks inside the plans of a model: kernels, fusions, memory.", "sdplan");
   app.set_version_flag("--version", version_text());
-  app.footer("Examples:\n  sdplan -m sd15.sdw --graph unet\n  sdplan -m sd15.sdw --html plan.html\n  sdplan -m sd15.sdw --no-fuse group_norm_silu --json - | less");
+  app.footer(
+      "Examples:\n  sdplan -m sd15.sdw --graph unet\n  sdplan -m sd15.sdw --html plan.html\n  sdplan -m sd15.sdw "
+      "--no-fuse group_norm_silu --json - | less");
   std::string model, dtype = "f32", only, json, html;
   std::vector<std::string> disabled, kernels;
   int width = 0, height = 0, threads = default_threads();
@@ -34,9 +36,13 @@ int run(int argc, char** argv) {
   app.add_option("-H,--height", height, "pixels")->type_name("N");
   app.add_option("--batch", batch, "of the UNet: 2 with guidance")->check(CLI::Range(1, 256))->capture_default_str();
   app.add_option("--tokens", tokens, "of the prompt")->check(CLI::Range(1, 10000))->capture_default_str();
-  app.add_option("--graph", only, "only this one: text_encoder text_encoder_2 unet unet_prompt unet_schedule vae_decoder vae_encoder")->type_name("NAME");
+  app.add_option("--graph", only,
+                 "only this one: text_encoder text_encoder_2 unet unet_prompt unet_schedule vae_decoder vae_encoder")
+      ->type_name("NAME");
   app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  app.add_option("--threads", threads, "threads")->check(CLI::Range(1, int(ThreadPool::kMaxThreads)))->capture_default_str();
+  app.add_option("--threads", threads, "threads")
+      ->check(CLI::Range(1, int(ThreadPool::kMaxThreads)))
+      ->capture_default_str();
   app.add_option("--no-fuse", disabled, "switch a fusion pass off")->type_name("PASS");
   app.add_option("--kernel", kernels, "force a kernel, as conv2d:ref")->type_name("OP:VARIANT");
   app.add_flag("--no-hoist", no_hoist, "leave what is computed once in the step");
@@ -65,12 +71,14 @@ int run(int argc, char** argv) {
   std::string names;
   const auto add = [&](Graph graph, std::vector<PassReport> passes) {
     names += (names.empty() ? "" : ", ") + graph.name();
-    if (!graph.nodes().empty() && (only.empty() || only == graph.name())) plans.push_back({pipeline.session().plan(std::move(graph)), std::move(passes)});
+    if (!graph.nodes().empty() && (only.empty() || only == graph.name()))
+      plans.push_back({pipeline.session().plan(std::move(graph)), std::move(passes)});
   };
   for (Graph& graph : pipeline.graphs(resolved.request.width, resolved.request.height, batch, tokens)) {
     std::vector<PassReport> passes = pipeline.session().fuse(graph);
     if (graph.name() == "unet" && !no_hoist) {
-      const std::string_view prompt[] = {"context"}, schedule[] = {"timestep", "text_embeds", "time_ids", "timestep_cond"};
+      const std::string_view prompt[] = {"context"},
+                             schedule[] = {"timestep", "text_embeds", "time_ids", "timestep_cond"};
       add(hoist(graph, prompt, "unet_prompt"), {});
       add(hoist(graph, schedule, "unet_schedule"), {});
     }

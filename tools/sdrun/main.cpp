@@ -20,7 +20,8 @@ using namespace darkroom;
 
 struct Arguments {
   std::vector<std::string> prompts, more_prompts, disabled_passes, kernels;
-  std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu", dtype = "f32", image, mask, trace, from_image;
+  std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
+                                   device = "cpu", dtype = "f32", image, mask, trace, from_image;
   int width = 0, height = 0, steps = 0, clip_skip = 0, threads = default_threads();
   int64_t batch_count = 1;
   uint64_t seed = 0;
@@ -47,12 +48,15 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("-p,--prompt", a.more_prompts, "the same")->type_name("TEXT");
   app.add_option("--prompts-file", a.prompts_file, "a prompt a line")->type_name("FILE");
   app.add_option("-m,--model", a.model, "a .sdw file or a diffusers folder (default: Scenes)")->type_name("MODEL");
-  app.add_option("-o,--output", a.output, "PNG to write; several become NAME-1.png, NAME-2.png ...")->type_name("FILE")->capture_default_str();
+  app.add_option("-o,--output", a.output, "PNG to write; several become NAME-1.png, NAME-2.png ...")
+      ->type_name("FILE")
+      ->capture_default_str();
   app.add_option("-n,--negative-prompt", a.negative, "what it shall not show")->type_name("TEXT");
   app.add_option("-W,--width", a.width, "pixels (default: native size)")->type_name("N");
   app.add_option("-H,--height", a.height, "pixels")->type_name("N");
   app.add_option("--steps", a.steps, "denoising steps (default: 20; 4 for lcm and tcd)")->type_name("N");
-  app.add_option("--cfg-scale", a.cfg_scale, "how strictly to follow the prompt; 1: no guidance (default: 7)")->type_name("X");
+  app.add_option("--cfg-scale", a.cfg_scale, "how strictly to follow the prompt; 1: no guidance (default: 7)")
+      ->type_name("X");
   std::string samplers;
   for (const SamplerInfo& info : all_samplers()) samplers += (samplers.empty() ? "" : " ") + std::string(info.name);
   app.add_option("--sampler", a.sampler, samplers + " (default: the checkpoint's)")->type_name("NAME");
@@ -61,15 +65,24 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--eta", a.eta, "noise of ddim (default 0), tcd (0.3) and ancestral samplers (1)")->type_name("X");
   app.add_option("--clip-skip", a.clip_skip, "text encoder layer, from the end: 1 is the last")->type_name("N");
   app.add_option("-s,--seed", a.seed, "of the noise")->type_name("N")->capture_default_str();
-  app.add_option("--rng", a.rng, "whose noise a seed means: torch's on cpu or on cuda")->type_name("cpu|cuda")->capture_default_str();
-  app.add_option("-b,--batch-count", a.batch_count, "pictures a prompt, with the seeds s, s+1 ...")->type_name("N")->capture_default_str();
+  app.add_option("--rng", a.rng, "whose noise a seed means: torch's on cpu or on cuda")
+      ->type_name("cpu|cuda")
+      ->capture_default_str();
+  app.add_option("-b,--batch-count", a.batch_count, "pictures a prompt, with the seeds s, s+1 ...")
+      ->type_name("N")
+      ->capture_default_str();
   app.add_option("-i,--image", a.image, "begin with this picture (PNG, JPEG, WebP)")->type_name("FILE");
   app.add_option("--strength", a.strength, "how much of it may change, 0 to 1")->type_name("X")->capture_default_str();
   app.add_option("--mask", a.mask, "paint only where this picture is white")->type_name("FILE");
-  app.add_option("--from-image", a.from_image, "repeat what a PNG says about how it was made; arguments given here win")->type_name("FILE");
+  app.add_option("--from-image", a.from_image, "repeat what a PNG says about how it was made; arguments given here win")
+      ->type_name("FILE");
+  app.add_option("--device", a.device, "where to compute")->type_name("cpu|cuda")->capture_default_str();
   app.add_option("--threads", a.threads, "threads")->type_name("N")->capture_default_str();
-  app.add_option("--dtype", a.dtype, "type of activations: f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  app.add_option("--trace", a.trace, "write a trace of every step, for Perfetto or chrome://tracing")->type_name("FILE");
+  app.add_option("--dtype", a.dtype, "type of activations: f32 or bf16")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--trace", a.trace, "write a trace of every step, for Perfetto or chrome://tracing")
+      ->type_name("FILE");
   app.add_option("--no-fuse", a.disabled_passes, "switch a fusion pass off")->type_name("PASS");
   app.add_option("--kernel", a.kernels, "force a kernel, as conv2d:ref")->type_name("OP:VARIANT");
   app.add_flag("-q,--quiet", a.quiet, "no progress");
@@ -88,7 +101,9 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   const std::optional<std::string> text = read_png_text(a.from_image, "parameters");
   if (!text) throw file_error("{}: does not say how it was made (no parameters in it)", a.from_image);
   const std::map<std::string, std::string> v = parse_parameters(*text, a.from_image);
-  const auto open = [&](const char* option, const char* key) { return app.count(option) == 0 && v.contains(key) ? &v.at(key) : nullptr; };
+  const auto open = [&](const char* option, const char* key) {
+    return app.count(option) == 0 && v.contains(key) ? &v.at(key) : nullptr;
+  };
   const std::string where = a.from_image + ": parameters";
   if (a.prompts.empty() && a.prompts_file.empty()) a.prompts = {v.at("prompt")};
   if (const auto* x = open("--negative-prompt", "negative")) a.negative = *x, a.has_negative = true;
@@ -130,7 +145,9 @@ Request make_request(const Arguments& a, const Pipeline& pipeline) {
   q.strength = a.strength;
   if (!a.image.empty()) {
     Image image = read_image(a.image);
-    const auto fit = [&](int wanted, int have) { return wanted > 0 ? wanted : std::max(have / pipeline.size_unit(), 1) * pipeline.size_unit(); };
+    const auto fit = [&](int wanted, int have) {
+      return wanted > 0 ? wanted : std::max(have / pipeline.size_unit(), 1) * pipeline.size_unit();
+    };
     q.width = fit(a.width, image.width);
     q.height = fit(a.height, image.height);
     q.image = resize_image(image, q.width, q.height);
@@ -145,7 +162,8 @@ Request make_request(const Arguments& a, const Pipeline& pipeline) {
 std::string output_name(const std::string& base, size_t index, size_t count) {
   if (count == 1) return base;
   const std::filesystem::path path(base);
-  return (path.parent_path() / (path.stem().string() + "-" + std::to_string(index + 1) + path.extension().string())).string();
+  return (path.parent_path() / (path.stem().string() + "-" + std::to_string(index + 1) + path.extension().string()))
+      .string();
 }
 
 void read_prompts(Arguments& a) {
@@ -173,14 +191,18 @@ int run(int argc, char** argv) {
   read_prompts(a);
   if (!a.from_image.empty()) take_from_image(app, a);
   if (a.prompts.empty()) throw usage_error("no prompt: sdrun \"a red boat under a yellow moon\" (--help tells more)");
-  if (a.batch_count < 1 || a.batch_count > 100000) throw usage_error("--batch-count {}: wants 1 to 100000", a.batch_count);
-  if (a.threads < 1 || a.threads > ThreadPool::kMaxThreads) throw usage_error("--threads {}: wants 1 to {}", a.threads, ThreadPool::kMaxThreads);
+  if (a.batch_count < 1 || a.batch_count > 100000)
+    throw usage_error("--batch-count {}: wants 1 to 100000", a.batch_count);
+  if (a.threads < 1 || a.threads > ThreadPool::kMaxThreads)
+    throw usage_error("--threads {}: wants 1 to {}", a.threads, ThreadPool::kMaxThreads);
   const std::filesystem::path folder = std::filesystem::path(a.output).parent_path();
-  if (!folder.empty() && !std::filesystem::is_directory(folder)) throw file_error("{}: the folder {} does not exist", a.output, folder.string());
+  if (!folder.empty() && !std::filesystem::is_directory(folder))
+    throw file_error("{}: the folder {} does not exist", a.output, folder.string());
 
   std::unique_ptr<Trace> trace;
   PipelineOptions options;
   options.dtype = a.dtype == "bf16" ? DType::bf16 : DType::f32;
+  options.session.device = parse_device(a.device);
   options.session.threads = a.threads;
   for (const std::string& pass : a.disabled_passes) {
     check_pass_name(pass);
@@ -206,16 +228,17 @@ int run(int argc, char** argv) {
       const ResolvedRequest resolved = pipeline.resolve(q);
       const auto begin = std::chrono::steady_clock::now();
       ProgressBar bar(count > 1 ? fmt::format("[{}/{}]", index + 1, count) : "step", "it", a.quiet);
-      const std::optional<Image> image =
-          pipeline.generate(resolved, [&](int done, int total) { bar.update(done, total); }, stop);
+      const std::optional<Image> image = pipeline.generate(
+          resolved, [&](int done, int total) { bar.update(done, total); }, stop);
       bar.finish();
       if (!image) {
         fmt::print(stderr, "sdrun: interrupted; {} of {} pictures are written\n", index, count);
         return int(ErrorKind::cancelled);
       }
       const std::string path = output_name(a.output, index, count);
-      const std::string stem = std::filesystem::path(model).filename().empty() ? std::filesystem::path(model).parent_path().filename().string()
-                                                                               : std::filesystem::path(model).stem().string();
+      const std::string stem = std::filesystem::path(model).filename().empty()
+                                   ? std::filesystem::path(model).parent_path().filename().string()
+                                   : std::filesystem::path(model).stem().string();
       write_png(path, *image, format_parameters(resolved, stem, options.dtype));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       fmt::print("{}  {}x{}  seed {}  {:.2f} s\n", path, image->width, image->height, q.seed, seconds);

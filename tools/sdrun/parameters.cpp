@@ -49,11 +49,13 @@ std::string format_parameters(const ResolvedRequest& resolved, const std::string
   s += fmt::format("{}{}, Sampler: {}", kSteps, q.steps, title);
   for (const auto& [kind, name] : kScheduleTitles)
     if (q.schedule == kind) s += fmt::format(", Schedule type: {}", name);
-  s += fmt::format(", CFG scale: {:g}, Seed: {}, Size: {}x{}, Model: {}", *q.cfg_scale, q.seed, q.width, q.height, quoted(model));
+  s += fmt::format(", CFG scale: {:g}, Seed: {}, Size: {}x{}, Model: {}", *q.cfg_scale, q.seed, q.width, q.height,
+                   quoted(model));
   if (q.eta) s += fmt::format(", Eta: {:g}", *q.eta);
   if (q.image) s += fmt::format(", Denoising strength: {:g}", q.strength);
   if (q.clip_skip > 0) s += fmt::format(", Clip skip: {}", q.clip_skip);
-  s += fmt::format(", RNG: {}, Precision: {}, Version: darkroom {}", q.rng == RngKind::cpu ? "CPU" : "GPU", dtype_name(dtype), DARKROOM_VERSION);
+  s += fmt::format(", RNG: {}, Precision: {}, Version: darkroom {}", q.rng == RngKind::cpu ? "CPU" : "GPU",
+                   dtype_name(dtype), DARKROOM_VERSION);
   return s;
 }
 

@@ -1,0 +1,83 @@
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/core/error.h"
+#include "runtime/backend.h"
+
+namespace darkroom {
+
+Device parse_device(std::string_view name) {
+  if (name == "cpu") return Device::cpu;
+  if (name == "cuda") return Device::cuda;
+  throw usage_error("--device {}: there are cpu and cuda", name);
+}
+
+std::unique_ptr<Backend> make_backend(Device device, int threads) {
+  return device == Device::cpu ? make_cpu_backend(threads) : make_cuda_backend();
+}
+
+namespace {
+
+// Every thread of the pool walks the same list of steps and meets the others after each.
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(int threads) : pool_(threads) {}
+
+  Device device() const override { return Device::cpu; }
+  std::string description() const override {
+    return fmt::format("{}, {} threads, {}", cpu_name(), pool_.size(), isa_name(active_isa()));
+  }
+  int team() const override { return pool_.size(); }
+
+  void* allocate(size_t bytes, std::string_view what) override {
+    constexpr size_t kPage = 4096;
+    void* p = std::aligned_alloc(kPage, (bytes + kPage - 1) / kPage * kPage);
+    if (p == nullptr) throw resource_error("no memory for {} ({} MiB)", what, bytes >> 20);
+    return p;
+  }
+  void release(void* memory) noexcept override { std::free(memory); }
+  void upload(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+
+  void pack(const KernelDef& kernel, const KernelCall& call, std::span<const TensorView> parts, void* packed) override {
+    pool_.run([&](const Team& team) { kernel.pack(call, parts, packed, team); });
+  }
+
+  bool run(const Plan& plan, std::span<const KernelCall> calls, const std::atomic<bool>* cancel,
+           Trace* trace) override {
+    // Member 0 looks at the flag and writes what it saw before the barrier; all act on it after. Two places in turn,
+    // so that the next look does not overwrite what a slower member has still to read.
+    bool stop[2] = {false, false};
+    bool finished = true;
+    pool_.run([&](const Team& team) {
+      const bool traces = trace != nullptr && team.index == 0;
+      Trace::Clock::time_point begin{};
+      for (size_t s = 0; s < calls.size(); ++s) {
+        if (traces) begin = Trace::Clock::now();
+        plan.steps[s].selection.kernel->launch(calls[s], team);
+        if (team.index == 0) stop[s % 2] = cancel != nullptr && cancel->load(std::memory_order_relaxed);
+        team.sync();
+        if (traces) {
+          const Node& node = plan.graph.nodes()[s];
+          trace->add(node.name, op_def(node.kind()).name, begin, Trace::Clock::now());
+        }
+        if (!stop[s % 2] || s + 1 == calls.size()) continue;
+        if (team.index == 0) finished = false;
+        return;
+      }
+    });
+    return finished;
+  }
+  void run(const KernelDef& kernel, const KernelCall& call) override {
+    pool_.run([&](const Team& team) { kernel.launch(call, team); });
+  }
+
+ private:
+  ThreadPool pool_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(int threads) { return std::make_unique<CpuBackend>(threads); }
+
+}  // namespace darkroom
