@@ -66,7 +66,7 @@ def evaluate(model, count=48, folder=None, name=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
-    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--steps", type=int, default=11000)
     parser.add_argument("--whole-from", type=float, default=0.85, help="from this part of the steps on, whole pictures")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)

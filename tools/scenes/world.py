@@ -26,7 +26,7 @@ TEXTURED = ["circle", "square", "triangle", "heart"]  # unless small
 HOSTS = ["circle", "square", "heart"]
 BACKGROUNDS = ["white", "cream", "grey", "sky", "night", "meadow", "sea", "sunset"]
 TEXTURES = ["plain", "striped", "dotted"]
-SIZES = {"small": 0.105, "medium": 0.165, "large": 0.27}
+SIZES = {"small": 0.125, "medium": 0.18, "large": 0.28}
 RELATIONS = ["left of", "right of", "above", "below"]
 
 # Colours that would be lost on a background.
@@ -108,7 +108,7 @@ def _sample(rng):
         relation = rng.choice(RELATIONS + [None])
         shown = relation or rng.choice(RELATIONS)
         sizes = rng.choice([("medium", "medium"), ("small", "medium"), ("medium", "small"), ("small", "small")])
-        gap, drift = rng.uniform(0.23, 0.27), jitter(0.07)
+        gap, drift = rng.uniform(0.22, 0.26), jitter(0.07)
         along = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}[shown]
         cx, cy = 0.5 + jitter(0.04), 0.5 + jitter(0.04)
         a = _place(rng, a, sizes[0], cx + along[0] * gap + along[1] * drift, cy + along[1] * gap + along[0] * drift)
