@@ -29,6 +29,8 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   void* memory = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
   const int error = errno;
   close(file);
+  if (memory == MAP_FAILED && error == ENOMEM)
+    throw resource_error("{}: no address space for its {} MiB; is there a limit (ulimit -v)?", path, size_ >> 20);
   if (memory == MAP_FAILED) throw file_error("{}: cannot be mapped: {}", path, std::strerror(error));
   data_ = static_cast<std::byte*>(memory);
 }

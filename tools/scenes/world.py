@@ -31,7 +31,7 @@ RELATIONS = ["left of", "right of", "above", "below"]
 
 # Colours that would be lost on a background.
 HIDDEN = {
-    "white": {"white"}, "cream": {"white"}, "grey": set(), "sky": {"white"}, "night": {"black", "blue", "purple", "brown"},
+    "white": {"white"}, "cream": {"white"}, "grey": {"white"}, "sky": {"white"}, "night": {"black", "blue", "purple", "brown"},
     "meadow": {"green", "white"}, "sea": {"blue", "white"}, "sunset": {"orange", "red", "pink", "yellow"},
 }
 
@@ -128,8 +128,8 @@ def _sample(rng):
         return {"background": background, "relation": "between", "objects": objects}
     # three: the same thing and colour, in a row or a triangle
     one = _object(rng, background, textures=False)
-    shape = rng.choice([[(0.2, 0.5), (0.5, 0.5), (0.8, 0.5)], [(0.28, 0.7), (0.5, 0.28), (0.72, 0.7)]])
-    objects = [_place(rng, dict(one), "small", x + jitter(0.03), y + jitter(0.03)) for x, y in shape]
+    shape = rng.choice([[(0.18, 0.5), (0.5, 0.5), (0.82, 0.5)], [(0.28, 0.7), (0.5, 0.28), (0.72, 0.7)]])
+    objects = [_place(rng, dict(one), "small", x + jitter(0.012), y + jitter(0.03)) for x, y in shape]
     return {"background": background, "relation": "three", "objects": objects}
 
 
