@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
@@ -18,7 +19,13 @@ using nlohmann::json;
 json to_json(const std::string& file, const scenes::Seen& seen) {
   json j = {{"file", file}, {"background", seen.background}, {"things", json::array()}};
   for (const scenes::SeenThing& t : seen.things)
-    j["things"].push_back({{"thing", t.thing}, {"colour", t.colour}, {"x", t.x}, {"y", t.y}, {"size", t.size}, {"inside", t.inside}, {"confidence", t.confidence}});
+    j["things"].push_back({{"thing", t.thing},
+                           {"colour", t.colour},
+                           {"x", t.x},
+                           {"y", t.y},
+                           {"size", t.size},
+                           {"inside", t.inside},
+                           {"confidence", t.confidence}});
   return j;
 }
 
@@ -26,7 +33,8 @@ json to_json(const std::string& file, const scenes::Seen& seen) {
 scenes::Wanted wanted_of(const json& spec) {
   scenes::Wanted w;
   if (spec.contains("relation") && spec["relation"].is_string()) w.relation = spec["relation"].get<std::string>();
-  for (const json& o : spec.at("objects")) w.things.push_back({o.at("thing").get<std::string>(), o.value("colour", "")});
+  for (const json& o : spec.at("objects"))
+    w.things.push_back({o.at("thing").get<std::string>(), o.value("colour", "")});
   return w;
 }
 
@@ -36,7 +44,9 @@ int run(int argc, char** argv) {
   std::vector<std::string> files;
   std::string specs;
   app.add_option("PICTURE", files, "PNG, JPEG or WebP files");
-  app.add_option("--specs", specs, "a JSON list of {file, objects, relation, background}: count how often pictures are as they should be")->type_name("FILE");
+  app.add_option("--specs", specs,
+                 "a JSON list of {file, objects, relation, background}: count how often pictures are as they should be")
+      ->type_name("FILE");
   int exit_code = 0;
   if (!parse_arguments(app, argc, argv, &exit_code)) return exit_code;
   for (const std::string& file : files) fmt::print("{}\n", to_json(file, scenes::look_at(read_image(file))).dump());
@@ -46,7 +56,9 @@ int run(int argc, char** argv) {
     list = json::parse(read_text_file(specs, size_t(1) << 30));
     int total = 0, things = 0, related = 0, relation = 0, backgrounds = 0, background = 0;
     for (const json& spec : list) {
-      const std::string file = spec.at("file").get<std::string>();
+      // Names are relative to the list.
+      const std::string file =
+          (std::filesystem::path(specs).parent_path() / spec.at("file").get<std::string>()).string();
       const scenes::Seen seen = scenes::look_at(read_image(file));
       const scenes::Wanted wanted = wanted_of(spec);
       const scenes::Verdict verdict = scenes::judge(seen, wanted);
@@ -59,10 +71,16 @@ int run(int argc, char** argv) {
       const bool right = !spec.contains("background") || spec["background"] == seen.background;
       if (spec.contains("background")) ++backgrounds;
       background += spec.contains("background") && right;
-      if (!verdict.things || !right || (!wanted.relation.empty() && !verdict.relation)) fmt::print("wrong: {} wanted {}\n", to_json(file, seen).dump(), spec.dump());
+      if (!verdict.things || !right || (!wanted.relation.empty() && !verdict.relation))
+        fmt::print("wrong: {} wanted {}\n", to_json(file, seen).dump(), spec.dump());
     }
-    fmt::print("{}\n", json({{"pictures", total}, {"things", things}, {"with_relation", related}, {"relation", relation},
-                             {"with_background", backgrounds}, {"background", background}}).dump());
+    fmt::print("{}\n", json({{"pictures", total},
+                             {"things", things},
+                             {"with_relation", related},
+                             {"relation", relation},
+                             {"with_background", backgrounds},
+                             {"background", background}})
+                           .dump());
   } catch (const json::exception& e) {
     throw file_error("{}: {}", specs, e.what());
   }

@@ -27,18 +27,20 @@ struct Named {
   Colour colour;
 };
 // Typical tones of the ten colour words.
-constexpr Named kColours[] = {{"red", {219, 33, 38}},     {"orange", {247, 133, 18}}, {"yellow", {250, 214, 31}}, {"green", {38, 148, 61}},
-                              {"blue", {36, 89, 212}},    {"purple", {133, 51, 171}}, {"pink", {250, 140, 186}},  {"brown", {128, 77, 38}},
-                              {"black", {26, 26, 31}},    {"white", {247, 247, 242}}};
+constexpr Named kColours[] = {{"red", {219, 33, 38}},    {"orange", {247, 133, 18}}, {"yellow", {250, 214, 31}},
+                              {"green", {38, 148, 61}},  {"blue", {36, 89, 212}},    {"purple", {133, 51, 171}},
+                              {"pink", {250, 140, 186}}, {"brown", {128, 77, 38}},   {"black", {26, 26, 31}},
+                              {"white", {247, 247, 242}}};
 // The tones at the top and the bottom of each background.
 struct Backdrop {
   const char* name;
   Colour top, bottom;
 };
-constexpr Backdrop kBackdrops[] = {{"white", {255, 255, 255}, {255, 255, 255}}, {"cream", {250, 237, 204}, {250, 237, 204}},
-                                   {"grey", {173, 176, 181}, {173, 176, 181}},  {"sky", {128, 194, 242}, {199, 230, 250}},
-                                   {"night", {10, 13, 43}, {28, 33, 84}},       {"meadow", {158, 212, 247}, {117, 184, 77}},
-                                   {"sea", {184, 224, 247}, {41, 122, 173}},    {"sunset", {107, 77, 148}, {252, 191, 107}}};
+constexpr Backdrop kBackdrops[] = {
+    {"white", {255, 255, 255}, {255, 255, 255}}, {"cream", {250, 237, 204}, {250, 237, 204}},
+    {"grey", {173, 176, 181}, {173, 176, 181}},  {"sky", {128, 194, 242}, {199, 230, 250}},
+    {"night", {10, 13, 43}, {28, 33, 84}},       {"meadow", {158, 212, 247}, {117, 184, 77}},
+    {"sea", {184, 224, 247}, {41, 122, 173}},    {"sunset", {107, 77, 148}, {252, 191, 107}}};
 
 class Canvas {
  public:
@@ -52,7 +54,8 @@ class Canvas {
   static Colour median(std::vector<Colour> c) {
     Colour m;
     for (double Colour::*channel : {&Colour::r, &Colour::g, &Colour::b}) {
-      std::nth_element(c.begin(), c.begin() + std::ptrdiff_t(c.size() / 2), c.end(), [&](const Colour& a, const Colour& b) { return a.*channel < b.*channel; });
+      std::nth_element(c.begin(), c.begin() + std::ptrdiff_t(c.size() / 2), c.end(),
+                       [&](const Colour& a, const Colour& b) { return a.*channel < b.*channel; });
       m.*channel = c[c.size() / 2].*channel;
     }
     return m;
@@ -69,7 +72,8 @@ std::string name_background(const Canvas& c) {
       for (int x = 0; x < c.width; ++x) pixels.push_back(c.at(x, y));
     return Canvas::median(pixels);
   };
-  const Colour top = band(0, std::max(1, c.height / 32)), bottom = band(c.height - std::max(1, c.height / 32), c.height);
+  const Colour top = band(0, std::max(1, c.height / 32)),
+               bottom = band(c.height - std::max(1, c.height / 32), c.height);
   const Backdrop* best = nullptr;
   double least = 0;
   for (const Backdrop& b : kBackdrops)
@@ -229,7 +233,8 @@ Seen look_at(const Image& image) {
       if (parts.empty()) continue;
       const Blob& part = parts[0];
       const int margin = std::max(2, (blob.x1 - blob.x0) / 12);
-      const bool within = part.x0 > blob.x0 + margin && part.x1 < blob.x1 - margin && part.y0 > blob.y0 + margin && part.y1 < blob.y1 - margin;
+      const bool within = part.x0 > blob.x0 + margin && part.x1 < blob.x1 - margin && part.y0 > blob.y0 + margin &&
+                          part.y1 < blob.y1 - margin;
       const double share = double(part.pixels.size()) / double(blob.pixels.size());
       const bool host = outer.thing == "circle" || outer.thing == "square" || outer.thing == "heart";
       if (!within || !host || share < 0.06 || outer.size < 0.38) continue;
@@ -244,10 +249,14 @@ Seen look_at(const Image& image) {
 }
 
 Verdict judge(const Seen& seen, const Wanted& wanted) {
-  const auto fits = [](const SeenThing& s, const Wanted::Thing& w) { return s.thing == w.thing && (w.colour.empty() || s.colour == w.colour); };
+  const auto fits = [](const SeenThing& s, const Wanted::Thing& w) {
+    return s.thing == w.thing && (w.colour.empty() || s.colour == w.colour);
+  };
   Verdict verdict;
   const size_t n = wanted.relation == "three" ? 3 : wanted.things.size();
-  const auto want = [&](size_t i) -> const Wanted::Thing& { return wanted.things[std::min(i, wanted.things.size() - 1)]; };
+  const auto want = [&](size_t i) -> const Wanted::Thing& {
+    return wanted.things[std::min(i, wanted.things.size() - 1)];
+  };
   std::vector<size_t> order(seen.things.size());
   std::iota(order.begin(), order.end(), size_t(0));
   if (order.size() != n) return verdict;

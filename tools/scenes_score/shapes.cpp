@@ -9,14 +9,18 @@ namespace darkroom::scenes {
 
 namespace {
 
-constexpr int kGrid = 48;      // outlines and masks are compared on a grid of this side
+constexpr int kGrid = 48;  // outlines and masks are compared on a grid of this side
 constexpr double kPi = 3.14159265358979;
 
 // Outlines as questions: is the point in it? Coordinates about -1 to 1, y downwards; boxes are fitted afterwards.
 using Inside = std::function<bool(double, double)>;
 
-bool in_circle(double x, double y, double cx, double cy, double r) { return (x - cx) * (x - cx) + (y - cy) * (y - cy) <= r * r; }
-bool in_box(double x, double y, double x0, double y0, double x1, double y1) { return x >= x0 && x <= x1 && y >= y0 && y <= y1; }
+bool in_circle(double x, double y, double cx, double cy, double r) {
+  return (x - cx) * (x - cx) + (y - cy) * (y - cy) <= r * r;
+}
+bool in_box(double x, double y, double x0, double y0, double x1, double y1) {
+  return x >= x0 && x <= x1 && y >= y0 && y <= y1;
+}
 // A triangle with a vertical axis: from its tip down to its base.
 bool in_gable(double x, double y, double tip, double base, double half) {
   return y >= tip && y <= base && std::abs(x) <= half * (y - tip) / (base - tip);
@@ -49,14 +53,16 @@ const std::vector<Outline>& outlines() {
          const double u = x * 1.15, v = -y * 1.15 + 0.1, k = u * u + v * v - 1;
          return k * k * k - u * u * v * v * v <= 0;
        }},
-      {"cross", [](double x, double y) { return in_box(x, y, -0.35, -1, 0.35, 1) || in_box(x, y, -1, -0.35, 1, 0.35); }},
+      {"cross",
+       [](double x, double y) { return in_box(x, y, -0.35, -1, 0.35, 1) || in_box(x, y, -1, -0.35, 1, 0.35); }},
       {"moon", [](double x, double y) { return in_circle(x, y, 0.1, 0, 0.98) && !in_circle(x, y, 0.58, 0, 0.78); }},
       {"sun", [](double x, double y) { return in_star(x, y, 12, 0.7); }},
-      {"house", [](double x, double y) { return in_box(x, y, -0.72, -0.13, 0.72, 0.9) || in_gable(x, y, -0.98, -0.12, 0.98); }},
+      {"house",
+       [](double x, double y) { return in_box(x, y, -0.72, -0.13, 0.72, 0.9) || in_gable(x, y, -0.98, -0.12, 0.98); }},
       {"tree",
        [](double x, double y) {
-         return in_circle(x, y, -0.36, 0.05, 0.42) || in_circle(x, y, 0.36, 0.05, 0.42) || in_circle(x, y, 0, -0.42, 0.54) ||
-                in_box(x, y, -0.16, 0, 0.16, 0.98);
+         return in_circle(x, y, -0.36, 0.05, 0.42) || in_circle(x, y, 0.36, 0.05, 0.42) ||
+                in_circle(x, y, 0, -0.42, 0.54) || in_box(x, y, -0.16, 0, 0.16, 0.98);
        }},
       {"fish",
        [](double x, double y) {
@@ -73,7 +79,8 @@ const std::vector<Outline>& outlines() {
       {"flower",
        [](double x, double y) {
          bool petal = in_circle(x, y, 0, 0, 0.4);
-         for (int i = 0; i < 6; ++i) petal |= in_circle(x, y, 0.56 * std::cos(i * kPi / 3), 0.56 * std::sin(i * kPi / 3), 0.4);
+         for (int i = 0; i < 6; ++i)
+           petal |= in_circle(x, y, 0.56 * std::cos(i * kPi / 3), 0.56 * std::sin(i * kPi / 3), 0.4);
          return petal;
        }},
   };
@@ -105,7 +112,8 @@ std::vector<Template> make_templates() {
     Template t{o.name, {}, (x1 - x0) / (y1 - y0)};
     for (int i = 0; i < kGrid; ++i)
       for (int j = 0; j < kGrid; ++j)
-        t.grid[size_t(i * kGrid + j)] = o.inside(x0 + (x1 - x0) * (j + 0.5) / kGrid, y0 + (y1 - y0) * (i + 0.5) / kGrid);
+        t.grid[size_t(i * kGrid + j)] =
+            o.inside(x0 + (x1 - x0) * (j + 0.5) / kGrid, y0 + (y1 - y0) * (i + 0.5) / kGrid);
     all.push_back(t);
   }
   return all;
