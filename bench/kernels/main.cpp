@@ -178,7 +178,9 @@ int run(int argc, char** argv) {
   benchmark::AddCustomContext("types", "activations " + dtype + ", weights " + weights);
   benchmark::AddCustomContext("FMA peak", fmt::format("{:.1f} GFLOP/s", machine.flops / 1e9));
   benchmark::AddCustomContext("bandwidth", fmt::format("{:.1f} GB/s", machine.bandwidth / 1e9));
-  for (const auto& [name, layer] : layers)
+  for (const auto& entry : layers) {
+    const std::string& name = entry.first;
+    const Layer& layer = entry.second;
     for (const KernelDef* kernel : kernels_of(op_kind(layer.attrs))) {
       KernelCall call = layer.call;
       call.attrs = &layer.attrs;
@@ -192,6 +194,7 @@ int run(int argc, char** argv) {
           ->UseRealTime()
           ->Unit(benchmark::kMicrosecond);
     }
+  }
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }
