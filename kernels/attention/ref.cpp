@@ -18,33 +18,33 @@ const char* reject(const KernelCall& call) {
 }
 
 size_t scratch_bytes(const KernelCall& call, int team) {
-  return size_t(team) * size_t(call.in[AttentionAttrs::kK].shape[1]) * sizeof(double);
+  return size_t(team) * size_t(call.in[AttentionAttrs::kK].shape[1]) * sizeof(Real);
 }
 
 void launch(const KernelCall& call, const Team& team) {
   const auto& attrs = call.attributes<AttentionAttrs>();
   const TensorView &q = call.in[AttentionAttrs::kQ], &k = call.in[AttentionAttrs::kK], &v = call.in[AttentionAttrs::kV];
   const int64_t B = q.shape[0], N = q.shape[1], M = k.shape[1], NH = attrs.heads, D = q.channels() / NH;
-  double* weight = static_cast<double*>(call.scratch) + team.index * M;
+  Real* weight = static_cast<Real*>(call.scratch) + team.index * M;
 
   const auto [first, last] = team.range(B * NH * N);
   for (int64_t item = first; item < last; ++item) {
     const int64_t b = item / (NH * N), h = item / N % NH, i = item % N;
     const int64_t seen = attrs.causal ? std::min(i + 1, M) : M;
     const int64_t q_row = b * q.stride[0] + i * q.stride[1] + h * D;
-    double max = -INFINITY;
+    Real max = -INFINITY;
     for (int64_t j = 0; j < seen; ++j) {
       const int64_t k_row = b * k.stride[0] + j * k.stride[1] + h * D;
-      double dot = 0;
+      Real dot = 0;
       for (int64_t d = 0; d < D; ++d) dot += ref_load(q, q_row + d) * ref_load(k, k_row + d);
-      weight[j] = double(attrs.scale) * dot;
+      weight[j] = Real(attrs.scale) * dot;
       if (weight[j] > max) max = weight[j];
     }
-    double sum = 0;
+    Real sum = 0;
     for (int64_t j = 0; j < seen; ++j) sum += weight[j] = std::exp(weight[j] - max);
     const int64_t out_row = b * call.out.stride[0] + i * call.out.stride[1] + h * D;
     for (int64_t d = 0; d < D; ++d) {
-      double value = 0;
+      Real value = 0;
       for (int64_t j = 0; j < seen; ++j)
         value += weight[j] * ref_load(v, b * v.stride[0] + j * v.stride[1] + h * D + d);
       ref_store(call.out, out_row + d, value / sum);

@@ -42,7 +42,7 @@ void launch(const KernelCall& call, const Team& team) {
     return b * v.stride[0] + y * v.stride[1] + x_pos * v.stride[2];
   };
   const auto sum_at = [&](int64_t b, int64_t oy, int64_t ox, int64_t n) {
-    double sum = 0;
+    Real sum = 0;
     for (int64_t ky = 0; ky < attrs.kernel; ++ky)
       for (int64_t kx = 0; kx < attrs.kernel; ++kx) {
         const int64_t iy = oy * attrs.stride + ky - attrs.pad_top, ix = ox * attrs.stride + kx - attrs.pad_left;
@@ -50,8 +50,8 @@ void launch(const KernelCall& call, const Team& team) {
         const int64_t sy = iy * H / enlarged_h, sx = ix * W / enlarged_w;
         const int64_t at1 = pixel_offset(x, b, sy, sx), at2 = x2.present() ? pixel_offset(x2, b, sy, sx) : 0;
         for (int64_t c = 0; c < C; ++c) {
-          const double value = c < C1 ? ref_load(x, at1 + c) : ref_load(x2, at2 + c - C1);
-          sum += value * double(w[((n * C + c) * attrs.kernel + ky) * attrs.kernel + kx]);
+          const Real value = c < C1 ? ref_load(x, at1 + c) : ref_load(x2, at2 + c - C1);
+          sum += value * Real(w[((n * C + c) * attrs.kernel + ky) * attrs.kernel + kx]);
         }
       }
     return sum;

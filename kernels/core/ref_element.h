@@ -1,9 +1,25 @@
 // How `ref` kernels read and write: one element at a time, of any dtype, at any strides. Fast paths do not use this.
+//
+// `Real` is what they compute in: double. The tests build the same sources once more with DARKROOM_PLAIN, in f32: the plain
+// loop whose error bounds that of the fast kernels (tests/support/plain.h). An inline namespace keeps the two builds apart.
 #pragma once
 
 #include "kernels/core/tensor_view.h"
 
+#ifdef DARKROOM_PLAIN
+#define DARKROOM_REF_NAMESPACE in_f32
+#else
+#define DARKROOM_REF_NAMESPACE in_f64
+#endif
+
 namespace darkroom {
+inline namespace DARKROOM_REF_NAMESPACE {
+
+#ifdef DARKROOM_PLAIN
+using Real = float;
+#else
+using Real = double;
+#endif
 
 // Element offset of row r of channels, counted in row-major order over all dimensions but the last.
 static inline int64_t ref_row_offset(const TensorView& v, int64_t r) {
@@ -15,22 +31,22 @@ static inline int64_t ref_row_offset(const TensorView& v, int64_t r) {
   return offset;
 }
 
-static inline double ref_load(const TensorView& v, int64_t offset) {
+static inline Real ref_load(const TensorView& v, int64_t offset) {
   switch (v.dtype) {
     case DType::f64:
-      return v.as<double>()[offset];
+      return Real(v.as<double>()[offset]);
     case DType::f32:
-      return double(v.as<float>()[offset]);
+      return Real(v.as<float>()[offset]);
     case DType::f16:
-      return double(to_float(v.as<f16_t>()[offset]));
+      return Real(to_float(v.as<f16_t>()[offset]));
     case DType::bf16:
-      return double(to_float(v.as<bf16_t>()[offset]));
+      return Real(to_float(v.as<bf16_t>()[offset]));
     case DType::i64:
-      return double(v.as<int64_t>()[offset]);
+      return Real(v.as<int64_t>()[offset]);
     case DType::i32:
-      return double(v.as<int32_t>()[offset]);
+      return Real(v.as<int32_t>()[offset]);
     case DType::u8:
-      return double(v.as<uint8_t>()[offset]);
+      return Real(v.as<uint8_t>()[offset]);
     case DType::none:
       break;
   }
@@ -38,7 +54,7 @@ static inline double ref_load(const TensorView& v, int64_t offset) {
 }
 
 // Rounds to the view's floating type.
-static inline void ref_store(const TensorView& v, int64_t offset, double value) {
+static inline void ref_store(const TensorView& v, int64_t offset, Real value) {
   switch (v.dtype) {
     case DType::f64:
       v.as<double>()[offset] = value;
@@ -57,4 +73,5 @@ static inline void ref_store(const TensorView& v, int64_t offset, double value) 
   }
 }
 
+}  // namespace DARKROOM_REF_NAMESPACE
 }  // namespace darkroom

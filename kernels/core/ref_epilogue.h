@@ -1,4 +1,4 @@
-// What the `ref` kernels of gemm and conv2d do with a sum: epilogue.h in double. And their weights, dense in f32.
+// What the `ref` kernels of gemm and conv2d do with a sum: epilogue.h in Real. And their weights, dense in f32.
 #pragma once
 
 #include <cmath>
@@ -9,10 +9,11 @@
 #include "kernels/core/team.h"
 
 namespace darkroom {
+inline namespace DARKROOM_REF_NAMESPACE {
 
-static inline double ref_gelu(double x) { return x * 0.5 * std::erfc(-x * M_SQRT1_2); }
+static inline Real ref_gelu(Real x) { return x * 0.5 * std::erfc(-x * M_SQRT1_2); }
 
-static inline double ref_activate(Activation activation, double x) {
+static inline Real ref_activate(Activation activation, Real x) {
   switch (activation) {
     case Activation::none:
       break;
@@ -34,16 +35,16 @@ struct RefEpilogue {
   int64_t outputs() const { return how.geglu ? channels / 2 : channels; }
 
   // `sum` for channel n of a row, `gate_sum` for channel n + N/2 where there is one.
-  void store(int64_t row, int64_t sample, int64_t n, double sum, double gate_sum) const {
-    double v = sum + added(sample, n);
+  void store(int64_t row, int64_t sample, int64_t n, Real sum, Real gate_sum) const {
+    Real v = sum + added(sample, n);
     v = how.geglu ? v * ref_gelu(gate_sum + added(sample, n + channels / 2)) : ref_activate(how.activation, v);
     if (residual.present()) v += ref_load(residual, ref_row_offset(residual, row) + n);
     ref_store(out, ref_row_offset(out, row) + n, v);
   }
 
  private:
-  double added(int64_t sample, int64_t n) const {
-    double v = 0;
+  Real added(int64_t sample, int64_t n) const {
+    Real v = 0;
     if (bias.present()) v += ref_load(bias, n);
     if (row_bias.present()) v += ref_load(row_bias, sample * row_bias.stride[0] + n);
     return v;
@@ -61,4 +62,5 @@ static inline void ref_pack_dense(std::span<const TensorView> parts, void* packe
   team.sync();
 }
 
+}  // namespace DARKROOM_REF_NAMESPACE
 }  // namespace darkroom

@@ -8,7 +8,7 @@
 namespace darkroom::kernels {
 namespace {
 
-double activate(Activation activation, double x) {
+Real activate(Activation activation, Real x) {
   switch (activation) {
     case Activation::none:
       return x;
@@ -36,7 +36,7 @@ void launch_unary(const KernelCall& call, const Team& team) {
   for (int64_t r = first; r < last; ++r) {
     const int64_t in = ref_row_offset(x, r), out = ref_row_offset(call.out, r);
     for (int64_t c = 0; c < C; ++c)
-      ref_store(call.out, out + c, activate(attrs.activation, ref_load(x, in + c)) * double(attrs.scale));
+      ref_store(call.out, out + c, activate(attrs.activation, ref_load(x, in + c)) * Real(attrs.scale));
   }
 }
 

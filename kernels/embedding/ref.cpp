@@ -28,7 +28,7 @@ void launch_embedding(const KernelCall& call, const Team& team) {
     const int64_t in = std::clamp<int64_t>(id, 0, table.shape[0] - 1) * table.stride[0];
     const int64_t out = ref_row_offset(call.out, r);
     for (int64_t c = 0; c < C; ++c) {
-      double value = ref_load(table, in + c);
+      Real value = ref_load(table, in + c);
       if (positions.present()) value += ref_load(positions, n * positions.stride[0] + c);
       ref_store(call.out, out + c, value);
     }

@@ -36,8 +36,8 @@ void launch(const KernelCall& call, const Team& team) {
 
   const auto dot = [&](int64_t row, int64_t n) {
     const int64_t offset = ref_row_offset(a, row);
-    double sum = 0;
-    for (int64_t k = 0; k < K; ++k) sum += ref_load(a, offset + k) * double(w[n * K + k]);
+    Real sum = 0;
+    for (int64_t k = 0; k < K; ++k) sum += ref_load(a, offset + k) * Real(w[n * K + k]);
     return sum;
   };
   const auto [first, last] = team.range(rows);

@@ -23,13 +23,13 @@ void launch(const KernelCall& call, const Team& team) {
   for (int64_t row = first; row < last; ++row) {
     const int64_t batch = row / N, a_row = ref_row_offset(a, row), out_row = ref_row_offset(call.out, row);
     for (int64_t m = 0; m < M; ++m) {
-      double sum = 0;
+      Real sum = 0;
       for (int64_t k = 0; k < K; ++k) {
         const int64_t at =
             attrs.transpose_b ? ref_row_offset(b, batch * b_rows + m) + k : ref_row_offset(b, batch * b_rows + k) + m;
         sum += ref_load(a, a_row + k) * ref_load(b, at);
       }
-      ref_store(call.out, out_row + m, double(attrs.alpha) * sum);
+      ref_store(call.out, out_row + m, Real(attrs.alpha) * sum);
     }
   }
 }

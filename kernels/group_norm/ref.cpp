@@ -17,7 +17,7 @@ const char* reject(const KernelCall& call) {
 }
 
 // Element c of pixel p of sample b in the concat of x and x2.
-double load(const KernelCall& call, int64_t b, int64_t p, int64_t pixels, int64_t c) {
+Real load(const KernelCall& call, int64_t b, int64_t p, int64_t pixels, int64_t c) {
   const TensorView& x = call.in[GroupNormAttrs::kX];
   const int64_t C = x.channels();
   const TensorView& source = c < C ? x : call.in[GroupNormAttrs::kX2];
@@ -28,25 +28,25 @@ void normalize(const KernelCall& call, const Team& team, const GroupNormAttrs& a
   const TensorView &gamma = call.in[GroupNormAttrs::kGamma], &beta = call.in[GroupNormAttrs::kBeta];
   const int64_t B = call.out.shape[0], pixels = call.out.rows() / B, G = attrs.groups;
   const int64_t channels = call.out.channels() / G;  // of a group
-  const double count = double(pixels * channels);
+  const Real count = Real(pixels * channels);
 
   const auto [first, last] = team.range(B * G);
   for (int64_t item = first; item < last; ++item) {
     const int64_t b = item / G, begin = item % G * channels, end = begin + channels;
-    double sum = 0;
+    Real sum = 0;
     for (int64_t p = 0; p < pixels; ++p)
       for (int64_t c = begin; c < end; ++c) sum += load(call, b, p, pixels, c);
-    const double mean = sum / count;
-    double squares = 0;
+    const Real mean = sum / count;
+    Real squares = 0;
     for (int64_t p = 0; p < pixels; ++p)
       for (int64_t c = begin; c < end; ++c) {
-        const double d = load(call, b, p, pixels, c) - mean;
+        const Real d = load(call, b, p, pixels, c) - mean;
         squares += d * d;
       }
-    const double scale = 1.0 / std::sqrt(squares / count + double(attrs.eps));
+    const Real scale = 1.0 / std::sqrt(squares / count + Real(attrs.eps));
     for (int64_t p = 0; p < pixels; ++p)
       for (int64_t c = begin; c < end; ++c) {
-        double y = (load(call, b, p, pixels, c) - mean) * scale * ref_load(gamma, c) + ref_load(beta, c);
+        Real y = (load(call, b, p, pixels, c) - mean) * scale * ref_load(gamma, c) + ref_load(beta, c);
         if (silu) y = y / (1.0 + std::exp(-y));
         ref_store(call.out, ref_row_offset(call.out, b * pixels + p) + c, y);
       }

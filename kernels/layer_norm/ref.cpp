@@ -23,12 +23,12 @@ void launch(const KernelCall& call, const Team& team) {
   const auto [first, last] = team.range(x.rows());
   for (int64_t r = first; r < last; ++r) {
     const int64_t in = ref_row_offset(x, r), out = ref_row_offset(call.out, r);
-    double sum = 0;
+    Real sum = 0;
     for (int64_t c = 0; c < C; ++c) sum += ref_load(x, in + c);
-    const double mean = sum / double(C);
-    double squares = 0;
+    const Real mean = sum / Real(C);
+    Real squares = 0;
     for (int64_t c = 0; c < C; ++c) squares += (ref_load(x, in + c) - mean) * (ref_load(x, in + c) - mean);
-    const double scale = 1.0 / std::sqrt(squares / double(C) + double(attrs.eps));
+    const Real scale = 1.0 / std::sqrt(squares / Real(C) + Real(attrs.eps));
     for (int64_t c = 0; c < C; ++c)
       ref_store(call.out, out + c, (ref_load(x, in + c) - mean) * scale * ref_load(gamma, c) + ref_load(beta, c));
   }

@@ -24,10 +24,10 @@ void launch(const KernelCall& call, const Team& team) {
   for (int64_t r = first; r < last; ++r) {
     const int64_t in = ref_row_offset(x, r), out = ref_row_offset(call.out, r);
     const int64_t seen = attrs.causal ? std::min(r % N + 1, M) : M;
-    double max = -INFINITY;
+    Real max = -INFINITY;
     for (int64_t j = 0; j < seen; ++j)
       if (ref_load(x, in + j) > max) max = ref_load(x, in + j);
-    double sum = 0;
+    Real sum = 0;
     for (int64_t j = 0; j < seen; ++j) sum += std::exp(ref_load(x, in + j) - max);
     for (int64_t j = 0; j < M; ++j)
       ref_store(call.out, out + j, j < seen ? std::exp(ref_load(x, in + j) - max) / sum : 0.0);

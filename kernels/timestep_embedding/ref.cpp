@@ -25,7 +25,7 @@ void launch(const KernelCall& call, const Team& team) {
   const auto [first, last] = team.range(t.shape.elements());
   for (int64_t item = first; item < last; ++item) {
     const int64_t row = item / R, column = item % R;
-    const double time = ref_load(t, ref_row_offset(t, row) + column);
+    const Real time = ref_load(t, ref_row_offset(t, row) + column);
     const int64_t begin = t.rank() == 1 ? ref_row_offset(out, item) : ref_row_offset(out, row) + column * attrs.dim;
     for (int64_t i = 0; i < half; ++i) {
       const float exponent = log_period * float(i) / steps;

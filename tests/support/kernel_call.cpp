@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/thread_pool.h"
+#include "tests/support/plain.h"
 
 namespace darkroom::testing {
 
@@ -21,11 +22,13 @@ void put(std::byte* base, DType dtype, size_t i, float x) {
   if (dtype == DType::f32) reinterpret_cast<float*>(base)[i] = x;
   if (dtype == DType::bf16) reinterpret_cast<bf16_t*>(base)[i] = to_bf16(x);
   if (dtype == DType::f16) reinterpret_cast<f16_t*>(base)[i] = to_f16(x);
+  if (dtype == DType::f64) reinterpret_cast<double*>(base)[i] = x;
   if (dtype == DType::i32) reinterpret_cast<int32_t*>(base)[i] = int32_t(x);
 }
 
 float get(const std::byte* base, DType dtype, size_t i) {
   if (dtype == DType::bf16) return to_float(reinterpret_cast<const bf16_t*>(base)[i]);
+  if (dtype == DType::f64) return float(reinterpret_cast<const double*>(base)[i]);
   return reinterpret_cast<const float*>(base)[i];
 }
 
@@ -78,18 +81,19 @@ bool CallMemory::rejected_by(const KernelDef& kernel) const {
   return kernel.reject(call) != nullptr;
 }
 
-std::vector<float> CallMemory::run(const KernelDef& kernel, int team) const {
+std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_dtype) const {
   KernelCall call;
   call.attrs = &attrs_;
   for (int i = 0; i < kMaxInputs; ++i) call.in[i] = input(i);
   const Shape shape = infer_shape(attrs_, call.in);
   const int64_t pitch = shape.channels() + out_gap_;
-  const size_t out_elements = size_t(shape.rows() * pitch), out_bytes = out_elements * dtype_size(out_dtype_);
+  const size_t out_elements = size_t(shape.rows() * pitch), out_bytes = out_elements * dtype_size(out_dtype);
   std::vector<std::byte> out_memory(out_bytes + 2 * kGuard + 64, kGuardByte);
   std::byte* out = aligned(out_memory) + kGuard;
-  for (size_t i = 0; i < out_elements; ++i) put(out, out_dtype_, i, std::numeric_limits<float>::quiet_NaN());
-  call.out = with_gap(out, out_dtype_, shape, out_gap_);
-  if (const char* reason = kernel.reject(call)) throw std::runtime_error(std::string("rejected: ") + reason);
+  for (size_t i = 0; i < out_elements; ++i) put(out, out_dtype, i, std::numeric_limits<float>::quiet_NaN());
+  call.out = with_gap(out, out_dtype, shape, out_gap_);
+  if (const char* reason = kernel.reject(call); reason && out_dtype != DType::f64)
+    throw std::runtime_error(std::string("rejected: ") + reason);
 
   ThreadPool pool(team);
   std::vector<std::byte> scratch(kernel.scratch_bytes ? kernel.scratch_bytes(call, team) + 64 : 64);
@@ -113,7 +117,7 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team) const {
   std::vector<float> result;
   for (int64_t r = 0; r < shape.rows(); ++r)
     for (int64_t c = 0; c < pitch; ++c) {
-      const float x = get(out, out_dtype_, size_t(r * pitch + c));
+      const float x = get(out, out_dtype, size_t(r * pitch + c));
       if (c < shape.channels())
         result.push_back(x);
       else if (!std::isnan(x))
@@ -122,8 +126,9 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team) const {
   return result;
 }
 
-void expect_kernels_agree(const CallMemory& call, OpKind op, double limit) {
-  const std::vector<float> expected = call.run(*find_kernel(op, "ref"), 1);
+namespace {
+
+void hold(const CallMemory& call, OpKind op, const std::vector<float>& expected, double limit) {
   int ran = 0;
   for (const KernelDef* kernel : kernels_of(op)) {
     if (kernel->variant == "ref" || kernel->isa > detected_isa() || call.rejected_by(*kernel)) continue;
@@ -135,6 +140,17 @@ void expect_kernels_agree(const CallMemory& call, OpKind op, double limit) {
     ++ran;
   }
   EXPECT_TRUE(ran > 0 || detected_isa() < Isa::avx2) << "no fast kernel ran";
+}
+
+}  // namespace
+
+void expect_kernels_agree(const CallMemory& call, OpKind op) {
+  const std::vector<float> expected = call.run(*find_kernel(op, "ref"), 1, DType::f64);
+  hold(call, op, expected, 2 * relative_l2(call.run(plain_kernel(op), 1), expected) + kFloor);
+}
+
+void expect_kernels_agree(const CallMemory& call, OpKind op, double limit) {
+  hold(call, op, call.run(*find_kernel(op, "ref"), 1), limit);
 }
 
 double relative_l2(const std::vector<float>& a, const std::vector<float>& b) {

@@ -19,7 +19,9 @@ class CallMemory {
 
   // Packs, runs with a team of that many threads, checks the guard bands; the output as f32.
   // Throws std::runtime_error where the kernel rejects the call or writes outside of its output.
-  std::vector<float> run(const KernelDef& kernel, int team) const;
+  std::vector<float> run(const KernelDef& kernel, int team) const { return run(kernel, team, out_dtype_); }
+  // The same with an output of another type; f64 is for `ref`, and is not held against reject().
+  std::vector<float> run(const KernelDef& kernel, int team, DType out) const;
 
   bool rejected_by(const KernelDef& kernel) const;
 
@@ -39,8 +41,15 @@ class CallMemory {
   int64_t out_gap_ = 0;
 };
 
-// Holds every implementation of the op that this CPU can run against `ref`: relative L2 within `limit`, and the same bits
-// from teams of 1, 2 and 3. Fails where no implementation but `ref` accepts the call (on a CPU with AVX2).
+// Holds every implementation of the op that this CPU can run against `ref` computed and stored in f64: relative L2 at most
+// twice that of the plain loop in the call's own types (plain.h), plus kFloor; and the same bits from teams of 1, 2 and 3.
+// Fails where no implementation but `ref` accepts the call (on a CPU with AVX2).
+void expect_kernels_agree(const CallMemory& call, OpKind op);
+
+// A few roundings of f32, for the sums and polynomials that happen to be exact in the plain loop.
+inline constexpr double kFloor = 3e-7;
+
+// The same against `ref` in the call's own types with a given limit: 0 for ops that only copy.
 void expect_kernels_agree(const CallMemory& call, OpKind op, double limit);
 
 // ‖a − b‖ / ‖b‖; NaN where either has one, infinity where the sizes differ.
