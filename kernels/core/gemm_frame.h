@@ -1,0 +1,292 @@
+// The frame of the CPU's GEMM kernels, for gemm, matmul and conv2d on every instruction set: prologue → micro-kernel →
+// epilogue.
+//
+//   out[m, n] = epilogue( Σ_k A[m, k] · W[n, k] )
+//
+// The method is that of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008), with one change:
+// A is not transposed while it is packed. The prologue copies (gathers, converts) a block of A, MC rows × KC, row by row
+// into scratch that stays in L2; the micro-kernel broadcasts from its rows. A row-wise copy runs at the speed of memcpy, so
+// that packing costs 1-3 % even where N is only 128, and a convolution needs no im2col buffer.
+//
+//   weights   panels of kNr output channels, [panel][K / kGroup][kNr][kGroup]; kGroup is how many products a lane adds at
+//             once (1 in f32, 2 for pairs of bf16). With GEGLU a panel holds kNr/2 value channels and their gates, so
+//             that both halves meet in one tile.
+//   threads   a grid over rows × panels, chosen by split().
+//
+// An output element is the sum over blocks of KC, in order, of sums of KC products, in order. KC follows from K and the
+// core alone: the bits of the result depend neither on the number of threads nor on what else is in the batch.
+//
+// What an instruction set brings is a core, gemm_core_*.h: a struct with
+//
+//   Cell, Sum                          element of the copied A, and of a tile of sums
+//   kMr, kNr                           the tile of the micro-kernel
+//   kGroup                             as above
+//   kMaxKc, kMaxMc, kMaxNcPanels       limits of the blocks: elements of K, rows, panels
+//   kLda                               cells from one row of the copied A to the next
+//   kCycles                            estimated cycles for one row of one panel and one k
+//   packed_type(stored)                the type that weights of a stored type are packed in
+//   micro_kernel(packed, rows)         for tiles of 1 to kMr rows, a MicroKernel<Core>
+//   copy(from, n, to)                  n elements, f32 or bf16, to cells
+//   store_tile<Out>(store, table, tile, row, rows, panel)    the epilogue of a tile
+//
+// Every function here is static: each translation unit, compiled for its own instruction set, has its own.
+#pragma once
+
+#include <cstring>
+
+#include "kernels/core/kernel.h"
+#include "kernels/core/rows.h"
+
+namespace darkroom::gemm_frame {
+
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// n cut into the fewest equal pieces of at most `limit`, each a multiple of `unit`.
+static inline int64_t even_block(int64_t n, int64_t limit, int64_t unit) {
+  return n <= 0 ? unit : round_up(ceil_div(n, ceil_div(n, limit)), unit);
+}
+
+// c [rows, kNr] = (accumulate ? c : 0) + a [rows, k] (row stride kLda) · w [k / kGroup, kNr, kGroup]; k is a multiple of kGroup.
+template <typename Core>
+using MicroKernel = void (*)(const typename Core::Cell* a, const void* w, int64_t k, typename Core::Sum* c,
+                             bool accumulate);
+
+// --- weights ----------------------------------------------------------------------------------------------------------
+
+// Output channels are padded with zeros to whole panels, K to whole groups.
+template <typename Core>
+static int64_t panels_of(int64_t channels, bool geglu) {
+  return geglu ? ceil_div(channels / 2, Core::kNr / 2) : ceil_div(channels, Core::kNr);
+}
+template <typename Core>
+static size_t panel_bytes(int64_t k, DType stored) {
+  return size_t(round_up(k, Core::kGroup) * Core::kNr) * dtype_size(Core::packed_type(stored));
+}
+template <typename Core>
+static size_t packed_bytes(int64_t channels, int64_t k, bool geglu, DType stored) {
+  return size_t(panels_of<Core>(channels, geglu)) * panel_bytes<Core>(k, stored);
+}
+
+// Which output channel lane `lane` of a panel holds; -1 where it is padding.
+template <typename Core>
+static int64_t channel_of(int64_t panel, int64_t lane, int64_t channels, bool geglu) {
+  if (!geglu) {
+    const int64_t n = panel * Core::kNr + lane;
+    return n < channels ? n : -1;
+  }
+  const int64_t n = panel * (Core::kNr / 2) + lane % (Core::kNr / 2);
+  if (n >= channels / 2) return -1;
+  return lane < Core::kNr / 2 ? n : n + channels / 2;
+}
+
+// Any stored element in any weight type; the same type on both sides keeps the bits.
+static inline void convert_element(const void* from, DType from_type, int64_t i, void* to, DType to_type, int64_t j) {
+  if (from_type == to_type) {
+    const size_t size = dtype_size(to_type);
+    memcpy(static_cast<char*>(to) + size_t(j) * size, static_cast<const char*>(from) + size_t(i) * size, size);
+    return;
+  }
+  float x = 0;
+  if (from_type == DType::f32) x = static_cast<const float*>(from)[i];
+  if (from_type == DType::f16) x = to_float(static_cast<const f16_t*>(from)[i]);
+  if (from_type == DType::bf16) x = to_float(static_cast<const bf16_t*>(from)[i]);
+  if (to_type == DType::f32) static_cast<float*>(to)[j] = x;
+  if (to_type == DType::f16) static_cast<f16_t*>(to)[j] = to_f16(x);
+  if (to_type == DType::bf16) static_cast<bf16_t*>(to)[j] = to_bf16(x);
+}
+
+// Where element k of a panel's lane lies, in elements from the panel's beginning.
+template <typename Core>
+static int64_t place_in_panel(int64_t k, int64_t lane) {
+  return (k / Core::kGroup * Core::kNr + lane) * Core::kGroup + k % Core::kGroup;
+}
+
+// Packs `parts`, dense tensors of `inner` inputs × `taps` (1 for linear layers; KH·KW for O I KH KW kernels), stacked along
+// the output channels. K runs over (tap, input). Rows of parts that lie beyond `channels` are not read.
+template <typename Core>
+static void pack_panels(std::span<const TensorView> parts, int64_t channels, int64_t inner, int64_t taps, bool geglu,
+                        DType stored, void* packed, const Team& team) {
+  const int64_t panels = panels_of<Core>(channels, geglu);
+  const size_t bytes = panel_bytes<Core>(inner * taps, stored);
+  for (int64_t panel = panels * team.index / team.count; panel < panels * (team.index + 1) / team.count; ++panel) {
+    char* block = static_cast<char*>(packed) + size_t(panel) * bytes;
+    memset(block, 0, bytes);
+    for (int64_t lane = 0; lane < Core::kNr; ++lane) {
+      int64_t n = channel_of<Core>(panel, lane, channels, geglu);
+      if (n < 0) continue;
+      size_t part = 0;
+      while (part < parts.size() && n >= parts[part].shape[0]) n -= parts[part++].shape[0];
+      if (part == parts.size()) continue;
+      for (int64_t tap = 0; tap < taps; ++tap)
+        for (int64_t c = 0; c < inner; ++c)
+          convert_element(parts[part].data, parts[part].dtype, (n * inner + c) * taps + tap, block,
+                          Core::packed_type(stored), place_in_panel<Core>(tap * inner + c, lane));
+    }
+  }
+  team.sync();
+}
+
+// --- epilogue ---------------------------------------------------------------------------------------------------------
+
+// Offsets of rows [first, first + count). Uniform rows, the common case, need no divisions.
+static inline void row_offsets(const TensorView& v, int64_t first, int64_t count, int64_t* offset) {
+  if (v.rows_uniform()) {
+    const int64_t step = v.row_stride();
+    for (int64_t i = 0; i < count; ++i) offset[i] = (first + i) * step;
+  } else {
+    for (int64_t i = 0; i < count; ++i) offset[i] = row_offset(v, first + i);
+  }
+}
+
+// Where the rows of the block at hand go, and what is added to them.
+template <typename Core>
+struct RowTable {
+  int64_t out[Core::kMaxMc];
+  int64_t residual[Core::kMaxMc];
+  const float* row_bias[Core::kMaxMc];
+};
+
+struct Store {
+  TensorView out, bias, row_bias, residual;  // any but out may be absent
+  int64_t rows_per_sample = 1;               // rows that share one row of row_bias
+  Activation activation = Activation::none;
+  bool geglu = false;
+  float alpha = 1.0f;  // scales the sum first of all (matmul)
+};
+
+template <typename Core>
+static void fill_row_table(const Store& s, int64_t first, int64_t count, RowTable<Core>& table) {
+  row_offsets(s.out, first, count, table.out);
+  if (s.residual.present()) row_offsets(s.residual, first, count, table.residual);
+  if (s.row_bias.present()) {
+    int64_t sample = first / s.rows_per_sample, next = (sample + 1) * s.rows_per_sample;
+    for (int64_t i = 0; i < count; ++i) {
+      if (first + i == next) ++sample, next += s.rows_per_sample;
+      table.row_bias[i] = static_cast<const float*>(s.row_bias.data) + sample * s.row_bias.stride[0];
+    }
+  }
+}
+
+// --- prologue ---------------------------------------------------------------------------------------------------------
+
+// Prologue of gemm and matmul: rows of a matrix.
+template <typename Core>
+struct MatrixRows {
+  TensorView a;
+  int64_t rows;
+  int64_t offset[Core::kMaxMc];
+};
+template <typename Core>
+static void begin(MatrixRows<Core>& p, int64_t first, int64_t rows) {
+  p.rows = rows;
+  row_offsets(p.a, first, rows, p.offset);
+}
+template <typename Core>
+static void gather(const MatrixRows<Core>& p, int64_t k_begin, int64_t k_end, typename Core::Cell* block) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const int64_t from = p.offset[r] + k_begin;
+    if (p.a.dtype == DType::bf16)
+      Core::copy(static_cast<const bf16_t*>(p.a.data) + from, k_end - k_begin, block + r * Core::kLda);
+    else
+      Core::copy(static_cast<const float*>(p.a.data) + from, k_end - k_begin, block + r * Core::kLda);
+  }
+}
+
+// --- the loops around -------------------------------------------------------------------------------------------------
+
+struct Product {
+  int64_t m = 0, k = 0;
+  int64_t panels = 0;
+  const void* weight = nullptr;    // as pack_panels() wrote it
+  DType weight_type = DType::f32;  // as it is stored
+};
+
+// A grid of rows × panels of members; this member's rectangle.
+struct Rectangle {
+  int64_t row_begin, row_end, panel_begin, panel_end;
+};
+
+// Takes the grid with the least estimated time for its largest rectangle, in cycles: arithmetic, copying A, and the part
+// of reading the weights that arithmetic does not hide. Rows are split first where there are many of them; the deep layers
+// (few pixels, thousands of channels) split the channels, so that each weight is read from memory once.
+template <typename Core>
+static Rectangle split(const Product& p, const Team& team) {
+  const int64_t tiles = ceil_div(p.m, Core::kMr);
+  const double read = 0.1 * double(panel_bytes<Core>(p.k, p.weight_type)) / double(p.k);
+  int64_t best_rows = 1;
+  double best_cost = 0;
+  for (int64_t by_rows = 1; by_rows <= team.count; ++by_rows) {
+    if (team.count % by_rows != 0) continue;
+    const int64_t by_panels = team.count / by_rows;
+    const int64_t rows = ceil_div(tiles, by_rows) * Core::kMr;
+    const double panels = double(ceil_div(p.panels, by_panels));
+    const double cost = double(rows) * panels * Core::kCycles + 0.3 * double(rows) +
+                        double(ceil_div(rows, Core::kMaxMc)) * panels * read;
+    if (by_rows == 1 || cost < best_cost) best_cost = cost, best_rows = by_rows;
+  }
+  const int64_t by_panels = team.count / best_rows;
+  const int64_t i = team.index / by_panels, j = team.index % by_panels;
+  return {smaller(p.m, tiles * i / best_rows * Core::kMr), smaller(p.m, tiles * (i + 1) / best_rows * Core::kMr),
+          p.panels * j / by_panels, p.panels * (j + 1) / by_panels};
+}
+
+// Work memory of one member: the block of A, and the partial sums where K takes more than one block.
+template <typename Core>
+static size_t scratch_bytes_per_member(int64_t k) {
+  const size_t sums = k > Core::kMaxKc ? size_t(Core::kMaxMc * Core::kMaxNcPanels * Core::kNr) : 0;
+  return size_t(Core::kMaxMc * Core::kLda) * sizeof(typename Core::Cell) + sums * sizeof(typename Core::Sum);
+}
+
+// A prologue is a struct with two functions: begin(prologue, first row, rows) when a block of rows starts, then
+// gather(prologue, k_begin, k_end, block), which writes those columns of these rows as cells, row stride kLda.
+template <typename Core, typename Prologue>
+static void run(const Product& p, const Store& store, Prologue& prologue, void* scratch, const Team& team) {
+  using Cell = typename Core::Cell;
+  using Sum = typename Core::Sum;
+  constexpr int64_t kMr = Core::kMr, kNr = Core::kNr, kGroup = Core::kGroup;
+  const Rectangle mine = split<Core>(p, team);
+  const int64_t rows = mine.row_end - mine.row_begin, panels = mine.panel_end - mine.panel_begin;
+  if (rows <= 0 || panels <= 0) return;
+
+  const int64_t kc = even_block(p.k, Core::kMaxKc, 8), mc = even_block(rows, Core::kMaxMc, kMr);
+  const bool one_block = p.k <= Core::kMaxKc;
+  const int64_t nc = one_block ? panels : even_block(panels, Core::kMaxNcPanels, 1);
+  Cell* a =
+      reinterpret_cast<Cell*>(static_cast<char*>(scratch) + size_t(team.index) * scratch_bytes_per_member<Core>(p.k));
+  Sum* sums = reinterpret_cast<Sum*>(a + Core::kMaxMc * Core::kLda);
+  const DType packed = Core::packed_type(p.weight_type);
+  const size_t panel_size = panel_bytes<Core>(p.k, p.weight_type), k_size = size_t(kNr) * dtype_size(packed);
+  const MicroKernel<Core> full = Core::micro_kernel(packed, kMr);
+  const auto store_tile =
+      store.out.dtype == DType::bf16 ? Core::template store_tile<bf16_t> : Core::template store_tile<float>;
+
+  RowTable<Core> table;
+  for (int64_t m = mine.row_begin; m < mine.row_end; m += mc) {
+    const int64_t block_rows = smaller(mc, mine.row_end - m), tiles = ceil_div(block_rows, kMr);
+    const MicroKernel<Core> last = Core::micro_kernel(packed, block_rows - (tiles - 1) * kMr);
+    fill_row_table(store, m, block_rows, table);
+    begin(prologue, m, block_rows);
+    for (int64_t n = mine.panel_begin; n < mine.panel_end; n += nc) {
+      const int64_t n_end = smaller(n + nc, mine.panel_end);
+      for (int64_t k = 0; k < p.k; k += kc) {
+        const int64_t k_end = smaller(k + kc, p.k), depth = round_up(k_end - k, kGroup);
+        gather(prologue, k, k_end, a);
+        for (int64_t r = 0; k_end - k < depth && r < block_rows; ++r)  // the weights there are zeros: so must these be
+          memset(a + r * Core::kLda + (k_end - k), 0, size_t(depth - (k_end - k)) * sizeof(Cell));
+        for (int64_t panel = n; panel < n_end; ++panel) {
+          const char* w = static_cast<const char*>(p.weight) + size_t(panel) * panel_size + size_t(k) * k_size;
+          for (int64_t t = 0; t < tiles; ++t) {
+            alignas(64) Sum one_tile[kMr * kNr];
+            Sum* tile = one_block ? one_tile : sums + ((panel - n) * tiles + t) * kMr * kNr;
+            (t + 1 < tiles ? full : last)(a + t * kMr * Core::kLda, w, depth, tile, k > 0);
+            if (k_end == p.k) store_tile(store, table, tile, t * kMr, smaller(kMr, block_rows - t * kMr), panel);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace darkroom::gemm_frame
