@@ -2,7 +2,7 @@
 # Installs what building Darkroom needs, from Debian's packages. Does nothing where all of it is there.
 set -euo pipefail
 packages=(g++ cmake ninja-build ccache pkg-config libfmt-dev libcli11-dev nlohmann-json3-dev libutf8proc-dev libxxhash-dev
-  libstb-dev libpng-dev libjpeg62-turbo-dev libwebp-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev)
+  libstb-dev libpng-dev libjpeg62-turbo-dev libwebp-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev libsimde-dev)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

@@ -61,7 +61,7 @@ static void gather_tap(const PixelWindows<Core>& p, const Source<Core>& s, int64
   for (int64_t r = 0; r < p.rows; ++r, block += Core::kLda) {
     const int64_t y = p.top[r] + ky, x = p.left[r] + kx;
     if (y < 0 || y >= p.enlarged_height || x < 0 || x >= p.enlarged_width) {
-      for (int64_t i = 0; i < n; ++i) block[i] = 0;
+      memset(block, 0, size_t(n) * sizeof(typename Core::Cell));
       continue;
     }
     const int64_t pixel = shrink(y, p.height, p.enlarged_height) * s.view.stride[1] +

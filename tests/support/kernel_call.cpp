@@ -28,6 +28,7 @@ void put(std::byte* base, DType dtype, size_t i, float x) {
 
 float get(const std::byte* base, DType dtype, size_t i) {
   if (dtype == DType::bf16) return to_float(reinterpret_cast<const bf16_t*>(base)[i]);
+  if (dtype == DType::f16) return to_float(reinterpret_cast<const f16_t*>(base)[i]);
   if (dtype == DType::f64) return float(reinterpret_cast<const double*>(base)[i]);
   return reinterpret_cast<const float*>(base)[i];
 }
@@ -126,31 +127,67 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_
   return result;
 }
 
+CallMemory CallMemory::with_bf16_weights() const {
+  CallMemory rounded = *this;
+  const OpDef& op = op_def(op_kind(attrs_));
+  for (int slot = 0; slot < op.inputs; ++slot) {
+    Operand& o = rounded.operands_[slot];
+    if (op.role(slot) != SlotRole::packed || o.dtype == DType::none || o.dtype == DType::bf16) continue;
+    const size_t elements = o.bytes.size() / dtype_size(o.dtype);
+    std::vector<std::byte> bytes(elements * sizeof(bf16_t));
+    for (size_t i = 0; i < elements; ++i) put(bytes.data(), DType::bf16, i, get(o.bytes.data(), o.dtype, i));
+    o.bytes = std::move(bytes);
+    o.dtype = DType::bf16;
+  }
+  return rounded;
+}
+
 namespace {
 
-void hold(const CallMemory& call, OpKind op, const std::vector<float>& expected, double limit) {
-  int ran = 0;
-  for (const KernelDef* kernel : kernels_of(op)) {
-    if (kernel->variant == "ref" || kernel->isa > detected_isa() || call.rejected_by(*kernel)) continue;
-    const std::vector<float> one = call.run(*kernel, 1);
-    const double error = relative_l2(one, expected);
-    if (!(error <= limit)) ADD_FAILURE() << kernel->variant << ": relative error " << error << ", limit " << limit;
-    for (int team : {2, 3})
-      EXPECT_EQ(call.run(*kernel, team), one) << kernel->variant << " with " << team << " threads";
-    ++ran;
-  }
-  EXPECT_TRUE(ran > 0 || detected_isa() < Isa::avx2) << "no fast kernel ran";
+std::vector<const KernelDef*> runnable_kernels(OpKind op) {
+  std::vector<const KernelDef*> kernels;
+  for (const KernelDef* kernel : kernels_of(op))
+    if (kernel->variant != "ref" && kernel->isa <= detected_isa()) kernels.push_back(kernel);
+  return kernels;
+}
+
+void hold(const CallMemory& call, const KernelDef& kernel, const std::vector<float>& expected, double limit) {
+  const std::vector<float> one = call.run(kernel, 1);
+  const double error = relative_l2(one, expected);
+  if (!(error <= limit)) ADD_FAILURE() << kernel.variant << ": relative error " << error << ", limit " << limit;
+  for (int team : {2, 3}) EXPECT_EQ(call.run(kernel, team), one) << kernel.variant << " with " << team << " threads";
+}
+
+std::vector<const KernelDef*> accepting_kernels(const CallMemory& call, OpKind op) {
+  std::vector<const KernelDef*> kernels = kernels_under_test(op);
+  const bool any = !kernels.empty();
+  std::erase_if(kernels, [&](const KernelDef* kernel) { return call.rejected_by(*kernel); });
+  EXPECT_TRUE(!any || !kernels.empty()) << "no fast kernel ran";
+  return kernels;
 }
 
 }  // namespace
 
+KernelsUnderTest kernels_under_test = runnable_kernels;
+
 void expect_kernels_agree(const CallMemory& call, OpKind op) {
+  const std::vector<const KernelDef*> kernels = accepting_kernels(call, op);
+  if (kernels.empty()) return;
   const std::vector<float> expected = call.run(*find_kernel(op, "ref"), 1, DType::f64);
-  hold(call, op, expected, 2 * relative_l2(call.run(plain_kernel(op), 1), expected) + kFloor);
+  const auto twice_the_plain_loop = [&](const CallMemory& c) {
+    return 2 * relative_l2(c.run(plain_kernel(op), 1), expected) + kFloor;
+  };
+  const double limit = twice_the_plain_loop(call);
+  for (const KernelDef* kernel : kernels)
+    hold(call, *kernel, expected,
+         kernel->isa == Isa::avx512_bf16 ? twice_the_plain_loop(call.with_bf16_weights()) : limit);
 }
 
 void expect_kernels_agree(const CallMemory& call, OpKind op, double limit) {
-  hold(call, op, call.run(*find_kernel(op, "ref"), 1), limit);
+  const std::vector<const KernelDef*> kernels = accepting_kernels(call, op);
+  if (kernels.empty()) return;
+  const std::vector<float> expected = call.run(*find_kernel(op, "ref"), 1);
+  for (const KernelDef* kernel : kernels) hold(call, *kernel, expected, limit);
 }
 
 double relative_l2(const std::vector<float>& a, const std::vector<float>& b) {

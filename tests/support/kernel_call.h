@@ -25,6 +25,9 @@ class CallMemory {
 
   bool rejected_by(const KernelDef& kernel) const;
 
+  // The same call with its packed weights rounded to bf16.
+  CallMemory with_bf16_weights() const;
+
   TensorView input(int slot) const;
 
  private:
@@ -41,9 +44,15 @@ class CallMemory {
   int64_t out_gap_ = 0;
 };
 
-// Holds every implementation of the op that this CPU can run against `ref` computed and stored in f64: relative L2 at most
-// twice that of the plain loop in the call's own types (plain.h), plus kFloor; and the same bits from teams of 1, 2 and 3.
-// Fails where no implementation but `ref` accepts the call (on a CPU with AVX2).
+// What expect_kernels_agree() tries: the implementations in the table that this CPU can run, without `ref`; a test program
+// may put others in their place.
+using KernelsUnderTest = std::vector<const KernelDef*> (*)(OpKind op);
+extern KernelsUnderTest kernels_under_test;
+
+// Holds kernels_under_test(op) against `ref` computed and stored in f64: relative L2 at most twice that of the plain loop in
+// the types that the kernel multiplies (plain.h), plus kFloor; and the same bits from teams of 1, 2 and 3. Those are the
+// call's own types, but for kernels of Isa::avx512_bf16, which round finer weights to bf16. Fails where there are kernels and
+// none accepts the call.
 void expect_kernels_agree(const CallMemory& call, OpKind op);
 
 // A few roundings of f32, for the sums and polynomials that happen to be exact in the plain loop.

@@ -1,0 +1,102 @@
+// What the AVX-512 cores of gemm_frame.h share: the 14 × 32 tile, its loop over K, its epilogue.
+//
+// One step of the loop takes 32 bits of each of 14 rows of A, broadcast, and 32 lanes of 32 bits of W: one product a lane in
+// f32, two in bf16, four in int8. 28 accumulators, 2 registers for W, 1 for A; 16 loads to 28 multiply-adds.
+//
+// For translation units compiled for AVX-512; see simd_avx512.h.
+#pragma once
+
+#include "kernels/core/gemm_frame.h"
+#include "kernels/core/simd_avx512.h"
+
+namespace darkroom::gemm_avx512 {
+
+using namespace gemm_frame;
+
+inline constexpr int64_t kMr = 14, kNr = 32;
+
+// c [R, 32] = (accumulate ? c : 0) + a [R, k] (row stride kLda) · w [k / kGroup, 32, kGroup].
+// Math is what a core multiplies with: its Cell, Sum, kGroup and kLda, and
+//   Vector                     16 lanes of Sum
+//   zero()  add(x, y)
+//   multiply_add(sums, a, w)   sums + Σ over the group of a · w, in each lane; a, w are 16 lanes of kGroup elements
+//   broadcast(p)               the group at p in all lanes
+//   load_weights<W>(p)         16 lanes of weights, from the packed type W
+template <int R, typename W, typename Math>
+static void micro_kernel(const typename Math::Cell* a, const void* w, int64_t k, typename Math::Sum* c,
+                         bool accumulate) {
+  using Vector = typename Math::Vector;
+  constexpr int64_t kHalf = 16 * Math::kGroup;
+  const W* b = static_cast<const W*>(w);
+  Vector acc[R][2];
+#pragma GCC unroll 14
+  for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = Math::zero();
+  for (int64_t i = 0; i < k; i += Math::kGroup) {
+    const auto b0 = Math::load_weights(b), b1 = Math::load_weights(b + kHalf);
+    b += 2 * kHalf;
+#pragma GCC unroll 14
+    for (int r = 0; r < R; ++r) {
+      const auto ar = Math::broadcast(a + r * Math::kLda);
+      acc[r][0] = Math::multiply_add(acc[r][0], ar, b0);
+      acc[r][1] = Math::multiply_add(acc[r][1], ar, b1);
+    }
+    a += Math::kGroup;
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < R; ++r) {
+    typename Math::Sum* row = c + r * kNr;
+    if (accumulate) {
+      acc[r][0] = Math::add(acc[r][0], Math::load(row));
+      acc[r][1] = Math::add(acc[r][1], Math::load(row + 16));
+    }
+    Math::store(row, acc[r][0]);
+    Math::store(row + 16, acc[r][1]);
+  }
+}
+
+// By the number of rows, 1 to 14: the last tile of a block may be lower.
+template <typename W, typename Math>
+static auto micro_kernel_of(int64_t rows) {
+  static constexpr decltype(&micro_kernel<1, W, Math>) kByRows[kMr] = {
+      micro_kernel<1, W, Math>,  micro_kernel<2, W, Math>,  micro_kernel<3, W, Math>,  micro_kernel<4, W, Math>,
+      micro_kernel<5, W, Math>,  micro_kernel<6, W, Math>,  micro_kernel<7, W, Math>,  micro_kernel<8, W, Math>,
+      micro_kernel<9, W, Math>,  micro_kernel<10, W, Math>, micro_kernel<11, W, Math>, micro_kernel<12, W, Math>,
+      micro_kernel<13, W, Math>, micro_kernel<14, W, Math>};
+  return kByRows[rows - 1];
+}
+
+// Rows [row, row + rows) of the block, channels of `panel`, from a tile [rows, 32] of f32.
+template <typename Out, typename Core>
+static void store_tile(const Store& s, const RowTable<Core>& table, const float* tile, int64_t row, int64_t rows,
+                       int64_t panel) {
+  const int64_t channels = s.out.shape[-1];
+  const int64_t width = s.geglu ? kNr / 2 : kNr;
+  const float* bias = static_cast<const float*>(s.bias.data);
+  const Out* residual = static_cast<const Out*>(s.residual.data);
+  for (int64_t n = panel * width; n < smaller((panel + 1) * width, channels); n += 16, tile += 16) {
+    const __mmask16 part = simd512::first(channels - n);
+    __m512 b = _mm512_setzero_ps(), gate_b = b;
+    if (s.bias.present()) {
+      b = simd512::load(bias + n, part);
+      if (s.geglu) gate_b = simd512::load(bias + channels + n, part);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      __m512 v = simd512::load(tile + r * kNr);
+      if (s.alpha != 1.0f) v = _mm512_mul_ps(v, _mm512_set1_ps(s.alpha));
+      v = _mm512_add_ps(v, b);
+      const float* row_bias = s.row_bias.present() ? table.row_bias[row + r] : nullptr;
+      if (row_bias) v = _mm512_add_ps(v, simd512::load(row_bias + n, part));
+      if (s.geglu) {
+        __m512 gate = _mm512_add_ps(simd512::load(tile + r * kNr + 16), gate_b);
+        if (row_bias) gate = _mm512_add_ps(gate, simd512::load(row_bias + channels + n, part));
+        v = _mm512_mul_ps(v, simd512::gelu(gate));
+      } else {
+        v = simd512::activate(s.activation, v);
+      }
+      if (residual) v = _mm512_add_ps(v, simd512::load(residual + table.residual[row + r] + n, part));
+      simd512::store(static_cast<Out*>(s.out.data) + table.out[row + r] + n, v, part);
+    }
+  }
+}
+
+}  // namespace darkroom::gemm_avx512

@@ -1,0 +1,150 @@
+// Sixteen f32 lanes on AVX-512 (F, BW, VL, DQ): loads and stores of every activation and weight type, tails by mask, and
+// the transcendental functions that the ops need.
+//
+// For translation units compiled with -mavx512f -mavx512bw -mavx512vl -mavx512dq only; static as in simd_avx2.h, for the
+// same reason. The tests compile such units a second time, with SIMDe behind the intrinsics, for CPUs without AVX-512:
+// tests/simd512/emulation.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/core/dtype.h"
+#include "kernels/core/epilogue.h"
+
+namespace darkroom::simd512 {
+
+inline constexpr int kLanes = 16;
+
+// The first n lanes, n >= 0; all of them from 16 on.
+static inline __mmask16 first(int64_t n) { return n >= 16 ? __mmask16(0xffff) : __mmask16((1u << n) - 1); }
+
+// --- loads and stores. The 16-bit types are widened to f32 and rounded to nearest even on the way back. ---------------
+
+static inline __m512 widen_bf16(__m256i half) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+static inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
+static inline __m512 load(const bf16_t* p) {
+  return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+static inline __m512 load(const f16_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+// The upper halves of sixteen f32, rounded to nearest even; NaN stays NaN. (vcvtneps2bf16 flushes denormals to zero; what
+// is stored must not depend on which of the two a CPU has.)
+static inline __m256i narrow_bf16(__m512 v) {
+  const __m512i u = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(u, _mm512_set1_epi32(0x400000));
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(is_nan, rounded, quiet), 16));
+}
+static inline void store(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
+static inline void store(bf16_t* p, __m512 v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(v)); }
+
+// --- tails: lanes outside of the mask read as zero and are not written. ------------------------------------------------
+
+static inline __m512 load(const float* p, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, p); }
+static inline __m512 load(const bf16_t* p, __mmask16 mask) { return widen_bf16(_mm256_maskz_loadu_epi16(mask, p)); }
+static inline void store(float* p, __m512 v, __mmask16 mask) { _mm512_mask_storeu_ps(p, mask, v); }
+static inline void store(bf16_t* p, __m512 v, __mmask16 mask) { _mm256_mask_storeu_epi16(p, mask, narrow_bf16(v)); }
+
+// --- across the lanes, in a fixed order -------------------------------------------------------------------------------
+
+static inline float sum(__m512 v) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline float max(__m512 v) {
+  const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+// --- functions --------------------------------------------------------------------------------------------------------
+
+// Coefficients and error bounds are those of simd_avx2.h; what differs is that vscalefps makes the power of two.
+
+// exp(x + low), the sum never rounded: |low| < 8.
+static inline __m512 exp_sum(__m512 x, __m512 low) {
+  const __m512 lowest = _mm512_set1_ps(-86.6f);
+  // The operand order matters: min and max return their second operand when one of them is NaN.
+  const __m512 clamped = _mm512_min_ps(_mm512_set1_ps(89.0f), _mm512_max_ps(lowest, x));
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(_mm512_add_ps(clamped, low), _mm512_set1_ps(1.44269504f)),
+                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), clamped);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+  r = _mm512_add_ps(r, low);
+  __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+  p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
+  const __mmask16 large = _mm512_cmp_ps_mask(_mm512_add_ps(x, low), lowest, _CMP_NLT_UQ);
+  return _mm512_maskz_mov_ps(large, _mm512_scalef_ps(p, n));
+}
+static inline __m512 exp(__m512 x) { return exp_sum(x, _mm512_setzero_ps()); }
+
+static inline __m512 negate(__m512 x) { return _mm512_xor_ps(x, _mm512_set1_ps(-0.0f)); }
+
+// x · sigmoid(x)
+static inline __m512 silu(__m512 x) { return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), exp(negate(x)))); }
+// x · sigmoid(1.702 x)
+static inline __m512 quick_gelu(__m512 x) {
+  return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), exp(_mm512_mul_ps(x, _mm512_set1_ps(-1.702f)))));
+}
+
+// erfc(z) for z >= 0, as in simd_avx2.h.
+static inline __m512 erfc_positive(__m512 z) {
+  z = _mm512_min_ps(_mm512_set1_ps(14.0f), z);  // erfc(14) is zero in f32; an infinity would become NaN below
+  const __m512 one = _mm512_set1_ps(1.0f);
+  const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.5f), one));
+  const __m512 s = _mm512_fmsub_ps(t, _mm512_set1_ps(2.4f), _mm512_set1_ps(1.4f));
+  __m512 p = _mm512_set1_ps(-2.28557692e-5f);
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(5.48602475e-5f));
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(1.29868218e-4f));
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(-5.34320599e-4f));
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(-2.75961153e-4f));
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(3.70747667e-3f));
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(-1.04555185e-3f));
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(-2.94703376e-2f));
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(1.57450736e-2f));
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(5.70307076e-1f));
+  p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(-5.58595359e-1f));
+  const __m512 square = _mm512_mul_ps(z, z);
+  const __m512 rest = _mm512_fmsub_ps(z, z, square);
+  return _mm512_mul_ps(t, exp_sum(negate(square), _mm512_sub_ps(p, rest)));
+}
+// x · Φ(x), Φ(x) = erfc(-x/√2) / 2
+static inline __m512 gelu(__m512 x) {
+  const __m512 magnitude = _mm512_abs_ps(x);
+  const __m512 half = _mm512_set1_ps(0.5f);
+  const __m512 tail = _mm512_mul_ps(half, erfc_positive(_mm512_mul_ps(magnitude, _mm512_set1_ps(0.70710678f))));
+  const __mmask16 positive = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NLT_UQ);
+  return _mm512_mul_ps(x, _mm512_mask_sub_ps(tail, positive, _mm512_set1_ps(1.0f), tail));
+}
+
+static inline __m512 activate(Activation activation, __m512 x) {
+  switch (activation) {
+    case Activation::none:
+      break;
+    case Activation::silu:
+      return silu(x);
+    case Activation::gelu:
+      return gelu(x);
+    case Activation::quick_gelu:
+      return quick_gelu(x);
+  }
+  return x;
+}
+
+}  // namespace darkroom::simd512

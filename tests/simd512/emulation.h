@@ -1,0 +1,125 @@
+// AVX-512 for a CPU that has AVX2 alone: included before everything else (-include) in the kernels' second compilation,
+// it puts SIMDe, a library of intrinsics in plain C, behind the names of <immintrin.h>. What SIMDe 0.7.4 lacks or gets
+// wrong is here, an element at a time. An intrinsic that neither has does not compile.
+#pragma once
+
+#include <immintrin.h>
+
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+// Functions, for the types of their arguments, under the intrinsics' names by macro.
+namespace darkroom::emulation {
+
+// Lane i of a vector V as a T.
+template <typename T, typename V>
+static inline T get(const V& v, int i) {
+  T x;
+  memcpy(&x, reinterpret_cast<const char*>(&v) + size_t(i) * sizeof(T), sizeof(T));
+  return x;
+}
+template <typename T, typename V>
+static inline void put(V& v, int i, T x) {
+  memcpy(reinterpret_cast<char*>(&v) + size_t(i) * sizeof(T), &x, sizeof(T));
+}
+
+// To lanes of another width.
+template <typename To, typename From, typename ToVector, typename FromVector>
+static inline ToVector convert(const FromVector& v) {
+  ToVector r = {};
+  constexpr int kLanes = int(sizeof(ToVector) / sizeof(To)) < int(sizeof(FromVector) / sizeof(From))
+                             ? int(sizeof(ToVector) / sizeof(To))
+                             : int(sizeof(FromVector) / sizeof(From));
+  for (int i = 0; i < kLanes; ++i) put<To>(r, i, To(get<From>(v, i)));
+  return r;
+}
+static inline __m512i cvtepu16_epi32(__m256i v) { return convert<uint32_t, uint16_t, __m512i>(v); }
+static inline __m256i cvtepi32_epi16(__m512i v) { return convert<uint16_t, uint32_t, __m256i>(v); }
+static inline __m512 cvtepi32_ps(__m512i v) { return convert<float, int32_t, __m512>(v); }
+static inline __m512 cvtph_ps(__m256i v) {
+  __m512 r = {};
+  for (int i = 0; i < 16; ++i) put(r, i, _cvtsh_ss(get<uint16_t>(v, i)));
+  return r;
+}
+
+// a · 2^floor(b), rounded once.
+static inline __m512 scalef_ps(__m512 a, __m512 b) {
+  __m512 r = {};
+  for (int i = 0; i < 16; ++i) {
+    const float x = get<float>(a, i), y = get<float>(b, i);
+    if (std::isnan(x) || std::isnan(y)) {
+      put(r, i, x + y);
+      continue;
+    }
+    const double power = std::fmin(std::fmax(std::floor(double(y)), -600.0), 600.0);
+    put(r, i, float(std::ldexp(double(x), int(power))));
+  }
+  return r;
+}
+
+// Pairs of bf16. Their products are exact in f32, so that each fused multiply-add rounds as one of the two sums does; only
+// denormals, which the instruction takes for zero, are kept here.
+template <typename Pairs>
+static inline __m512 dpbf16_ps(__m512 sums, Pairs a, Pairs b) {
+  const __m256i upper = _mm256_set1_epi32(int(0xffff0000));
+  for (int half = 0; half < 2; ++half) {
+    const __m256i x = get<__m256i>(a, half), y = get<__m256i>(b, half);
+    __m256 s = get<__m256>(sums, half);
+    s = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(x, upper)),
+                        _mm256_castsi256_ps(_mm256_and_si256(y, upper)), s);
+    s = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(x, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(y, 16)),
+                        s);
+    put(sums, half, s);
+  }
+  return sums;
+}
+
+// Lanes outside of the mask touch no memory.
+static inline __m256i maskz_loadu_epi16(__mmask16 mask, const void* p) {
+  __m256i r = {};
+  for (int i = 0; i < 16; ++i)
+    if (mask >> i & 1) memcpy(reinterpret_cast<char*>(&r) + 2 * i, static_cast<const char*>(p) + 2 * i, 2);
+  return r;
+}
+static inline void mask_storeu_epi16(void* p, __mmask16 mask, __m256i v) {
+  for (int i = 0; i < 16; ++i)
+    if (mask >> i & 1) memcpy(static_cast<char*>(p) + 2 * i, reinterpret_cast<const char*>(&v) + 2 * i, 2);
+}
+static inline __m512 maskz_loadu_ps(__mmask16 mask, const void* p) {
+  __m512 r = {};
+  for (int i = 0; i < 16; ++i)
+    if (mask >> i & 1) memcpy(reinterpret_cast<char*>(&r) + 4 * i, static_cast<const char*>(p) + 4 * i, 4);
+  return r;
+}
+static inline void mask_storeu_ps(void* p, __mmask16 mask, __m512 v) {
+  for (int i = 0; i < 16; ++i)
+    if (mask >> i & 1) memcpy(static_cast<char*>(p) + 4 * i, reinterpret_cast<const char*>(&v) + 4 * i, 4);
+}
+
+}  // namespace darkroom::emulation
+
+#define DARKROOM_EMULATE(name) darkroom::emulation::name
+#undef _mm512_cvtepu16_epi32
+#define _mm512_cvtepu16_epi32 DARKROOM_EMULATE(cvtepu16_epi32)
+#undef _mm512_cvtepi32_epi16
+#define _mm512_cvtepi32_epi16 DARKROOM_EMULATE(cvtepi32_epi16)
+#undef _mm512_cvtepi32_ps
+#define _mm512_cvtepi32_ps DARKROOM_EMULATE(cvtepi32_ps)
+#undef _mm512_cvtph_ps
+#define _mm512_cvtph_ps DARKROOM_EMULATE(cvtph_ps)
+#undef _mm512_scalef_ps
+#define _mm512_scalef_ps DARKROOM_EMULATE(scalef_ps)
+#undef _mm512_dpbf16_ps
+#define _mm512_dpbf16_ps DARKROOM_EMULATE(dpbf16_ps)
+#undef _mm256_maskz_loadu_epi16
+#define _mm256_maskz_loadu_epi16 DARKROOM_EMULATE(maskz_loadu_epi16)
+#undef _mm256_mask_storeu_epi16
+#define _mm256_mask_storeu_epi16 DARKROOM_EMULATE(mask_storeu_epi16)
+#undef _mm512_maskz_loadu_ps
+#define _mm512_maskz_loadu_ps DARKROOM_EMULATE(maskz_loadu_ps)
+#undef _mm512_mask_storeu_ps
+#define _mm512_mask_storeu_ps DARKROOM_EMULATE(mask_storeu_ps)
