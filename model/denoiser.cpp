@@ -8,21 +8,12 @@ namespace {
 
 constexpr std::string_view kPromptInputs[] = {"context"};
 constexpr std::string_view kScheduleInputs[] = {"timestep", "text_embeds", "time_ids", "timestep_cond"};
+constexpr const char* kSchedule = "schedule";  // what a call needs of the schedule: a row of the hoisted graph's output
 
-size_t bytes_of(const Graph& graph, std::string_view name) {
-  for (const Value& v : graph.values())
-    if (v.kind == ValueKind::input && v.name == name) return size_t(v.shape.elements()) * dtype_size(v.dtype);
-  return 0;
-}
-
-// Binds an f32 input, where the graph has it.
-void bind_input(Program& program, const char* name, std::vector<float>& data) {
-  const size_t bytes = bytes_of(program.plan().graph, name);
-  if (bytes == 0) return;
-  if (bytes != data.size() * sizeof(float))
-    throw internal_error("{}: {} has {} numbers, {} were expected", program.plan().graph.name(), name, data.size(),
-                         bytes / sizeof(float));
-  program.bind(name, data.data());
+// Writes an input, where the graph has it.
+void write_input(Program& program, std::string_view name, const std::vector<float>& data) {
+  for (const Value& v : program.plan().graph.values())
+    if (v.kind == ValueKind::input && v.name == name) program.write(name, data);
 }
 
 std::vector<float> repeated(const std::vector<float>& rows, size_t times) {
@@ -34,68 +25,64 @@ std::vector<float> repeated(const std::vector<float>& rows, size_t times) {
 
 }  // namespace
 
-std::vector<Denoiser::Handover> Denoiser::handovers(const Graph& from, const Graph& to) {
-  std::vector<Handover> all;
-  for (const GraphOutput& o : from.outputs()) {
-    Handover h{o.name, bytes_of(to, o.name), {}};
-    h.data.resize(size_t(from.shape(o.value).elements()) * dtype_size(from.value(o.value).dtype));
-    all.push_back(std::move(h));
-  }
-  return all;
-}
-
 Denoiser::Denoiser(Session& session, const UNetConfig& config, const UNetGraphOptions& options)
     : session_(session), config_(config), options_(options) {
   Graph graph = build_unet(config, options);
   std::vector<PassReport> passes = session.fuse(graph);
   Graph prompt = hoist(graph, kPromptInputs, "unet_prompt");
-  hoist(graph, kScheduleInputs, "unet_schedule");  // planned in prepare(), for all calls at once
+  // Planned in prepare(), for all calls at once.
+  Graph schedule = hoist(graph, kScheduleInputs, "unet_schedule");
+  join_handover(schedule, graph, kSchedule);
   step_ = session.compile(std::move(graph), passes);
+  call_number_ = DeviceMemory(session.backend(), sizeof(int32_t), "the number of the call");
   if (prompt.nodes().empty()) return;
   prompt_ = session.compile(std::move(prompt), {});
-  from_prompt_ = handovers(prompt_->plan().graph, step_->plan().graph);
+  for (const GraphOutput& o : prompt_->plan().graph.outputs()) prompt_->bind(o.name, step_->memory(o.name));
 }
 
-void Denoiser::prepare(const Conditioning& given, const std::vector<double>& times) {
-  Conditioning c = given;
-  if (prompt_) {
-    bind_input(*prompt_, "context", c.context);
-    for (Handover& h : from_prompt_) {
-      prompt_->bind(h.name, h.data.data());
-      step_->bind(h.name, h.data.data());
-    }
-    prompt_->run();
-  }
-  // All calls of the schedule as one batch: the rows of call i are [i·batch, (i+1)·batch).
-  const size_t batch = size_t(options_.batch);
+// All calls as one batch: the rows of call i are [i·batch, (i+1)·batch). select_ then takes those of one call.
+void Denoiser::plan_schedule(size_t calls) {
+  if (calls == calls_) return;
   UNetGraphOptions all = options_;
-  all.batch = int64_t(times.size() * batch);
+  all.batch = int64_t(calls) * options_.batch;
   Graph graph = build_unet(config_, all);
   session_.fuse(graph);
   hoist(graph, kPromptInputs, "unet_prompt");
   Graph schedule = hoist(graph, kScheduleInputs, "unet_schedule");
-  if (schedule.nodes().empty()) return;
+  join_handover(schedule, graph, kSchedule);
+  const int64_t width = schedule.shape(schedule.outputs()[0].value).channels();
   schedule_ = session_.compile(std::move(schedule), {});
-  from_schedule_ = handovers(schedule_->plan().graph, step_->plan().graph);
-  std::vector<float> timestep, text = repeated(c.text_embeds, times.size()), ids = repeated(c.time_ids, times.size()),
-                               guidance = repeated(c.guidance, times.size());
-  for (double t : times) timestep.insert(timestep.end(), batch, float(t));
-  bind_input(*schedule_, "timestep", timestep);
-  bind_input(*schedule_, "text_embeds", text);
-  bind_input(*schedule_, "time_ids", ids);
-  bind_input(*schedule_, "timestep_cond", guidance);
-  for (Handover& h : from_schedule_) schedule_->bind(h.name, h.data.data());
+
+  Graph select("unet_call");
+  const ValueId table = select.input("table", {1, int64_t(calls), options_.batch * width}, DType::f32);
+  select.output(kSchedule, select.add("select", SelectRowsAttrs{}, {table, select.input("call", {1}, DType::i32)}));
+  select_ = session_.compile(std::move(select), {});
+  select_->bind("table", schedule_->memory(kSchedule));
+  select_->bind("call", call_number_.data());
+  select_->bind(kSchedule, step_->memory(kSchedule));
+  runner_ = session_.sequence(call());
+  calls_ = calls;
+}
+
+void Denoiser::prepare(const Conditioning& given, const std::vector<double>& times) {
+  if (prompt_) {
+    write_input(*prompt_, "context", given.context);
+    prompt_->run();
+  }
+  plan_schedule(times.size());
+  std::vector<float> timestep;
+  for (double t : times) timestep.insert(timestep.end(), size_t(options_.batch), float(t));
+  write_input(*schedule_, "timestep", timestep);
+  write_input(*schedule_, "text_embeds", repeated(given.text_embeds, times.size()));
+  write_input(*schedule_, "time_ids", repeated(given.time_ids, times.size()));
+  write_input(*schedule_, "timestep_cond", repeated(given.guidance, times.size()));
   schedule_->run();
 }
 
-void Denoiser::bind(float* sample, float* out) {
-  step_->bind("sample", sample);
-  step_->bind("noise_pred", out);
-}
-
 bool Denoiser::run(size_t i, const std::atomic<bool>* cancel) {
-  for (Handover& h : from_schedule_) step_->bind(h.name, h.data.data() + i * h.bytes_a_call);
-  return step_->run(cancel);
+  const int32_t number = int32_t(i);
+  session_.backend().upload(call_number_.data(), &number, sizeof number);
+  return runner_->run(cancel);
 }
 
 }  // namespace darkroom

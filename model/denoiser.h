@@ -1,6 +1,7 @@
 // The UNet as a loop runs it: what depends on the prompt alone and what depends on the schedule alone is computed once.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ struct Conditioning {
   std::vector<float> guidance;     // LCM: [batch, time_cond_proj_dim]
 };
 
+// Each call reads its row of what the schedule gave by a number in the device's memory, so that all calls are the same plan.
 class Denoiser {
  public:
   Denoiser(Session& session, const UNetConfig& config, const UNetGraphOptions& options);
@@ -25,32 +27,31 @@ class Denoiser {
   // Computes the prompt's and the schedule's part: call i of the loop is told times[i]. Sizes must fit; internal_error.
   void prepare(const Conditioning& conditioning, const std::vector<double>& times);
 
-  // sample [batch, H, W, in_channels], out [batch, H, W, out_channels], f32. They stay bound for all calls.
-  void bind(float* sample, float* out);
-
-  // Call i of the loop. Allocates nothing. False where it was cancelled.
+  // Call i of the loop: step()'s input "sample" [batch, H, W, in_channels] to its output "noise_pred" [batch, H, W,
+  // out_channels], f32. Allocates nothing. False where it was cancelled.
   bool run(size_t i, const std::atomic<bool>* cancel = nullptr);
 
+  // For a loop of one's own: the programs of a call, in order, and the memory of the device that holds its number, i32.
+  // Known once prepare() was called.
+  std::array<Program*, 2> call() { return {select_.get(), step_.get()}; }
+  void* call_number() { return call_number_.data(); }
+
+  Program& step() { return *step_; }
   const Plan& plan() const { return step_->plan(); }
   // What prepare() runs; null where there is nothing to compute once.
   const Program* prompt() const { return prompt_.get(); }
   const Program* schedule() const { return schedule_.get(); }
-  const Program& step() const { return *step_; }
 
  private:
-  // A value that crosses from a hoisted part to the step.
-  struct Handover {
-    std::string name;
-    size_t bytes_a_call = 0;  // of the step's input
-    std::vector<std::byte> data;
-  };
-  static std::vector<Handover> handovers(const Graph& from, const Graph& to);
+  void plan_schedule(size_t calls);
 
   Session& session_;
   UNetConfig config_;
   UNetGraphOptions options_;
-  std::unique_ptr<Program> step_, prompt_, schedule_;
-  std::vector<Handover> from_prompt_, from_schedule_;
+  std::unique_ptr<Program> step_, prompt_, schedule_, select_;
+  std::unique_ptr<Runner> runner_;
+  DeviceMemory call_number_;
+  size_t calls_ = 0;  // that schedule_ and select_ are planned for
 };
 
 }  // namespace darkroom

@@ -105,10 +105,6 @@ void Pipeline::load_text_encoder(const std::string& component, const std::string
                        pad_id,
                        nullptr,
                        -2,
-                       {},
-                       {},
-                       {},
-                       {},
                        {}});
   const TextEncoder& e = encoders_.back();
   if (int64_t(e.tokenizer.vocabulary_size()) > e.config.vocab_size)
@@ -189,30 +185,23 @@ Pipeline::EncodedPrompt Pipeline::encode_prompt(const std::string& prompt, int c
       e.program = session_.compile(build_clip(e.config, e.component, options));
       e.layers = layers;
       e.hidden.resize(size_t(length) * hidden);
-      e.pooled.resize(hidden);
-      e.text_embeds.resize(size_t(e.config.projection_dim));
-      e.ids.resize(size_t(length));
-      e.end_index.resize(1);
-      e.program->bind("input_ids", e.ids.data());
-      e.program->bind("hidden", e.hidden.data());
-      if (pooled) {
-        e.program->bind("eos_index", e.end_index.data());
-        e.program->bind("pooled", e.pooled.data());
-        e.program->bind("text_embeds", e.text_embeds.data());
-      }
     }
     result.tokens = int64_t(count) * length;
     result.context.resize(size_t(result.tokens) * width);
     for (size_t k = 0; k < chunks.size(); ++k) {
-      e.ids = chunks[k].ids;
-      e.end_index[0] = pooled_index(e.config, e.ids, e.tokenizer.end_id());
-      e.program->bind("input_ids", e.ids.data());
+      e.program->write("input_ids", chunks[k].ids);
+      if (pooled)
+        e.program->write("eos_index", std::vector{pooled_index(e.config, chunks[k].ids, e.tokenizer.end_id())});
       e.program->run();
+      e.program->read("hidden", e.hidden);
       apply_weights(chunks[k], e.hidden.data(), hidden);
       for (size_t t = 0; t < size_t(length); ++t)
         std::copy_n(e.hidden.begin() + std::ptrdiff_t(t * hidden), hidden,
                     result.context.begin() + std::ptrdiff_t((k * size_t(length) + t) * width + column));
-      if (pooled && k == 0) result.pooled = e.text_embeds;
+      if (pooled && k == 0) {
+        result.pooled.resize(size_t(e.config.projection_dim));
+        e.program->read("text_embeds", result.pooled);
+      }
     }
     column += hidden;
   }
@@ -251,15 +240,12 @@ Conditioning Pipeline::make_conditioning(const Request& q, bool guided, int64_t*
   return c;
 }
 
-Denoiser& Pipeline::denoiser(const UNetGraphOptions& o) {
-  const UNetGraphOptions& have = denoiser_options_;
-  const bool same =
-      denoiser_ && have.batch == o.batch && have.height == o.height && have.width == o.width && have.tokens == o.tokens;
-  if (!same) {
-    denoiser_ = std::make_unique<Denoiser>(session_, unet_, o);
-    denoiser_options_ = o;
-  }
-  return *denoiser_;
+Loop& Pipeline::loop(const UNetGraphOptions& o) {
+  const auto same = [&](const UNetGraphOptions& have) {
+    return have.batch == o.batch && have.height == o.height && have.width == o.width && have.tokens == o.tokens;
+  };
+  if (!loop_ || !same(loop_->options())) loop_ = std::make_unique<Loop>(session_, unet_, o);
+  return *loop_;
 }
 
 std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, NoiseSource& noise,
@@ -274,9 +260,9 @@ std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, Noi
                 count = int64_t(image.width / size_unit()) * (image.height / size_unit());
   std::vector<float> moments(size_t(count * 2 * channels)), planar(size_t(count * channels)), epsilon(planar.size()),
       latents(planar.size());
-  encoder_->bind("image", pixels.data());
-  encoder_->bind("moments", moments.data());
+  encoder_->write("image", pixels);
   if (!encoder_->run(cancel)) return std::nullopt;
+  encoder_->read("moments", moments);
   draw(noise, channels, count, planar, epsilon);
   for (int64_t p = 0; p < count; ++p)
     for (int64_t k = 0; k < channels; ++k) {
@@ -292,19 +278,24 @@ std::optional<Image> Pipeline::decode(const std::vector<float>& latents, int64_t
                                       const std::atomic<bool>* cancel) {
   const Graph* planned = decoder_ ? &decoder_->plan().graph : nullptr;
   if (!planned || !(planned->shape(0) == Shape{1, height, width, vae_.latent_channels}))
-    decoder_ = session_.compile(build_vae_decoder(vae_, {1, height, width, options_.dtype}));
+    decoder_ = session_.compile(decoder_graph(height, width, options_.dtype));
   std::vector<float> z(latents.size());
   for (size_t i = 0; i < z.size(); ++i) z[i] = latents[i] / vae_.scaling_factor;
   Image image{int(width * size_unit()), int(height * size_unit()), {}};
-  std::vector<float> pixels(size_t(image.width) * size_t(image.height) * 3);
-  decoder_->bind("z", z.data());
-  decoder_->bind("image", pixels.data());
+  decoder_->write("z", z);
   if (!decoder_->run(cancel)) return std::nullopt;
-  image.pixels.resize(pixels.size());
-  for (size_t i = 0; i < pixels.size(); ++i)
-    image.pixels[i] =
-        uint8_t(std::nearbyint(std::clamp(pixels[i] * 0.5f + 0.5f, 0.0f, 1.0f) * 255.0f));  // NaN becomes 0
+  image.pixels.resize(size_t(image.width) * size_t(image.height) * 3);
+  decoder_->read("rgb", image.pixels);
   return image;
+}
+
+// The decoder, and its picture as 8-bit pixels: output "rgb".
+Graph Pipeline::decoder_graph(int64_t height, int64_t width, DType dtype) const {
+  Graph graph = build_vae_decoder(vae_, {1, height, width, dtype});
+  const ValueId image = graph.outputs()[0].value;
+  graph.mutable_outputs().clear();
+  graph.output("rgb", graph.add("to_rgb", ToRgbAttrs{}, {image}, DType::u8));
+  return graph;
 }
 
 std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const ProgressCallback& progress,
@@ -326,11 +317,6 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   }
   int64_t tokens = 0;
   const Conditioning conditioning = make_conditioning(q, guided, &tokens);
-  Denoiser& unet = denoiser({batch, H, W, tokens, options_.dtype});
-  std::vector<double> times;
-  for (const SamplerStep& s : program.steps) times.push_back(s.timestep);
-  unet.prepare(conditioning, times);
-
   // The mask at the latents' size, and what an inpainting UNet reads beside the latents.
   std::vector<float> keep, extra;
   if (!q.mask.empty()) {
@@ -353,55 +339,39 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   }
 
   draw(source, C, pixels, planar, noise);
-  std::vector<std::vector<float>> slots(static_cast<size_t>(program.slots));
-  for (std::vector<float>& s : slots) s.resize(n);
-  std::vector<float>& x = slots[kSlotX];
+  LoopRequest loop_request{.program = &program,
+                           .conditioning = &conditioning,
+                           .guidance = cfg,
+                           .latents = std::vector<float>(n),
+                           .extra = std::move(extra),
+                           .keep = {},
+                           .image = {},
+                           .start = {},
+                           .philox_seed = {},
+                           .first_draw = source.draws()};
   for (size_t i = 0; i < n; ++i)
-    x[i] = q.image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i]
-                   : float(program.init_noise_sigma) * noise[i];
-  const int64_t in = unet_.in_channels, extra_width = in - C;
-  std::vector<float> sample(size_t(batch * pixels * in)), out(size_t(batch) * n);
-  unet.bind(sample.data(), out.data());
-  LatentOps ops(session_, int64_t(n));
+    loop_request.latents[i] = q.image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i]
+                                      : float(program.init_noise_sigma) * noise[i];
+  if (q.rng == RngKind::cuda) loop_request.philox_seed = q.seed;
+  if (!keep.empty() && loop_request.extra.empty()) {
+    loop_request.keep = std::move(keep);
+    loop_request.image = std::move(init);
+    loop_request.start = noise;
+  }
+  Loop& unet = loop({batch, H, W, tokens, options_.dtype});
+  unet.begin(loop_request);
 
   // From here to the last step nothing allocates.
   const int total = int(program.steps.size());
   for (int s = 0; s < total; ++s) {
-    const SamplerStep& step = program.steps[size_t(s)];
-    const float scale = float(step.input_scale);
-    for (int64_t b = 0; b < batch; ++b)
-      for (int64_t p = 0; p < pixels; ++p) {
-        float* to = sample.data() + (b * pixels + p) * in;
-        for (int64_t c = 0; c < C; ++c) to[c] = scale * x[size_t(p * C + c)];
-        for (int64_t c = 0; c < extra_width; ++c) to[C + c] = extra[size_t(p * extra_width + c)];
-      }
-    if (!unet.run(size_t(s), cancel)) return std::nullopt;
-    float* const halves[] = {out.data(), out.data() + n};
-    const float mix[] = {1.0f - cfg, cfg}, alone[] = {1.0f};
-    ops.combine(guided ? std::span<const float>(mix) : std::span<const float>(alone),
-                guided ? std::span<float* const>(halves) : std::span<float* const>(halves, 1),
-                slots[kSlotModel].data());
-    if (step.draws) draw(source, C, pixels, planar, slots[kSlotNoise]);
-    for (const SlotUpdate& update : step.updates) {
-      float coefficients[kSlots];
-      float* inputs[kSlots];
-      size_t terms = 0;
-      for (size_t k = 0; k < slots.size(); ++k) {
-        if (update.value.c[k] == 0) continue;
-        coefficients[terms] = float(update.value.c[k]);
-        inputs[terms++] = slots[k].data();
-      }
-      ops.combine({coefficients, terms}, {inputs, terms}, slots[size_t(update.slot)].data());
+    if (program.steps[size_t(s)].draws && !loop_request.philox_seed) {
+      draw(source, C, pixels, planar, noise);
+      unet.write_noise(noise);
     }
-    if (!keep.empty() && extra.empty()) {
-      // What is kept of the image joins at the level of the next call; at the end as it is.
-      const float signal = s + 1 < total ? float(program.steps[size_t(s) + 1].signal) : 1.0f;
-      const float level = s + 1 < total ? float(program.steps[size_t(s) + 1].noise) : 0.0f;
-      for (size_t i = 0; i < n; ++i) x[i] += keep[i] * (signal * init[i] + level * noise[i] - x[i]);
-    }
+    if (!unet.run(cancel)) return std::nullopt;
     if (progress) progress(s + 1, total);
   }
-  return decode(x, H, W, cancel);
+  return decode(unet.read(kSlotX), H, W, cancel);
 }
 
 std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_t tokens) const {
@@ -415,7 +385,7 @@ std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_
   }
   const int64_t H = height / size_unit(), W = width / size_unit();
   all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype}));
-  all.push_back(build_vae_decoder(vae_, {1, H, W, options_.dtype}));
+  all.push_back(decoder_graph(H, W, options_.dtype));
   all.push_back(build_vae_encoder(vae_, {1, height, width, options_.dtype}));
   return all;
 }

@@ -9,8 +9,7 @@
 #include <vector>
 
 #include "model/checkpoint.h"
-#include "model/denoiser.h"
-#include "model/latent_ops.h"
+#include "model/loop.h"
 #include "model/prompt.h"
 #include "model/rng.h"
 #include "model/samplers.h"
@@ -88,8 +87,7 @@ class Pipeline {
     int32_t pad_id;
     std::unique_ptr<Program> program;  // of the last clip skip asked for
     int64_t layers = -2;
-    std::vector<float> hidden, pooled, text_embeds;
-    std::vector<int32_t> ids, end_index;
+    std::vector<float> hidden;
   };
   struct EncodedPrompt {
     std::vector<float> context;  // [tokens, width]
@@ -101,11 +99,12 @@ class Pipeline {
   EncodedPrompt encode_prompt(const std::string& prompt, int clip_skip, size_t chunks);
   size_t chunk_count(const std::string& prompt) const;
   Conditioning make_conditioning(const Request& request, bool guided, int64_t* tokens);
-  Denoiser& denoiser(const UNetGraphOptions& options);
+  Loop& loop(const UNetGraphOptions& options);
   std::optional<std::vector<float>> encode_image(const Image& image, NoiseSource& noise,
                                                  const std::atomic<bool>* cancel);
   std::optional<Image> decode(const std::vector<float>& latents, int64_t height, int64_t width,
                               const std::atomic<bool>* cancel);
+  Graph decoder_graph(int64_t height, int64_t width, DType dtype) const;
   bool is_xl() const { return unet_.text_time; }
 
   std::unique_ptr<Checkpoint> checkpoint_;
@@ -116,8 +115,7 @@ class Pipeline {
   bool zeros_for_no_negative_ = false;
   std::vector<TextEncoder> encoders_;
   Session session_;
-  std::unique_ptr<Denoiser> denoiser_;
-  UNetGraphOptions denoiser_options_;
+  std::unique_ptr<Loop> loop_;
   std::unique_ptr<Program> decoder_, encoder_;
 };
 

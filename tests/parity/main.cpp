@@ -16,7 +16,7 @@ using namespace darkroom::parity;
 int run(int argc, char** argv) {
   CLI::App app("Holds a model's outputs against those of an independent implementation.");
   std::string model, folder, fullsize, dtype = "f32", device = "cpu";
-  bool allow_ref = false;
+  bool allow_ref = false, check = false;
   int threads = default_threads();
   app.add_option("-m,--model", model, "a .sdw file or a diffusers folder");
   app.add_option("OUTPUTS_FOLDER", folder, "laid out like tests/golden/outputs/*");
@@ -24,8 +24,9 @@ int run(int argc, char** argv) {
                  "a file named FAMILY_LATENT.safetensors: full-size networks on weights from a rule")
       ->type_name("FILE");
   app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  app.add_option("--device", device, "where to run")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+  app.add_option("--device", device, "where to run: cpu, cuda or auto")->capture_default_str();
   app.add_option("--threads", threads, "threads")->capture_default_str();
+  app.add_flag("--check", check, "hold each step of each plan against the reference kernels as well");
   app.add_flag("--allow-ref", allow_ref, "do not fail where a step ran a reference kernel");
   try {
     app.parse(argc, argv);
@@ -43,7 +44,8 @@ int run(int argc, char** argv) {
       model.empty() ? std::unique_ptr<Checkpoint>(std::make_unique<SyntheticCheckpoint>(family_of(fullsize)))
                     : open_checkpoint(model);
   SessionOptions options;
-  options.device = parse_device(device);
+  options.device = choose_device(device).device;
+  options.check = check;
   options.threads = threads;
   Subject subject(*checkpoint, options, dtype == "bf16" ? DType::bf16 : DType::f32);
   if (!fullsize.empty()) compare_fullsize(subject, Safetensors(fullsize), report);
@@ -58,6 +60,8 @@ int run(int argc, char** argv) {
   if (!allow_ref && !subject.session.reference_steps().empty())
     report.fail(fmt::format("{} steps ran a reference kernel, first {}", subject.session.reference_steps().size(),
                             *subject.session.reference_steps().begin()));
+  fmt::print("device: {}\n", subject.session.backend().description());
+  if (check) fmt::print("check: {}\n", subject.session.check()->summary());
   return report.finish();
 }
 

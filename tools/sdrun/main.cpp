@@ -21,13 +21,13 @@ using namespace darkroom;
 struct Arguments {
   std::vector<std::string> prompts, more_prompts, disabled_passes, kernels;
   std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
-                                   device = "cpu", dtype = "f32", image, mask, trace, from_image;
+                                   device = "auto", dtype = "f32", image, mask, trace, from_image;
   int width = 0, height = 0, steps = 0, clip_skip = 0, threads = default_threads();
   int64_t batch_count = 1;
   uint64_t seed = 0;
   float cfg_scale = 0, strength = 0.75f;
   double eta = 0;
-  bool quiet = false, has_negative = false, has_cfg = false, has_eta = false;
+  bool quiet = false, check = false, has_negative = false, has_cfg = false, has_eta = false;
 };
 
 constexpr const char* kExamples = R"(
@@ -76,7 +76,9 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--mask", a.mask, "paint only where this picture is white")->type_name("FILE");
   app.add_option("--from-image", a.from_image, "repeat what a PNG says about how it was made; arguments given here win")
       ->type_name("FILE");
-  app.add_option("--device", a.device, "where to compute")->type_name("cpu|cuda")->capture_default_str();
+  app.add_option("--device", a.device, "where to compute; auto: on a GPU where there is one")
+      ->type_name("cpu|cuda|auto")
+      ->capture_default_str();
   app.add_option("--threads", a.threads, "threads")->type_name("N")->capture_default_str();
   app.add_option("--dtype", a.dtype, "type of activations: f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
@@ -85,6 +87,8 @@ void declare(CLI::App& app, Arguments& a) {
       ->type_name("FILE");
   app.add_option("--no-fuse", a.disabled_passes, "switch a fusion pass off")->type_name("PASS");
   app.add_option("--kernel", a.kernels, "force a kernel, as conv2d:ref")->type_name("OP:VARIANT");
+  app.add_flag("--check", a.check,
+               "hold the first run of every plan against the reference kernels, step by step (slow)");
   app.add_flag("-q,--quiet", a.quiet, "no progress");
 }
 
@@ -202,7 +206,9 @@ int run(int argc, char** argv) {
   std::unique_ptr<Trace> trace;
   PipelineOptions options;
   options.dtype = a.dtype == "bf16" ? DType::bf16 : DType::f32;
-  options.session.device = parse_device(a.device);
+  const DeviceChoice device = choose_device(a.device);
+  options.session.device = device.device;
+  options.session.check = a.check;
   options.session.threads = a.threads;
   for (const std::string& pass : a.disabled_passes) {
     check_pass_name(pass);
@@ -216,6 +222,9 @@ int run(int argc, char** argv) {
   const std::atomic<bool>* stop = interrupted();
   const std::string model = a.model.empty() ? default_model() : a.model;
   Pipeline pipeline(open_checkpoint(model), options);
+  if (!a.quiet)
+    fmt::print(stderr, "{}: {} ({})\n", device_name(device.device), pipeline.session().backend().description(),
+               device.why);
   const Request base = make_request(a, pipeline);
 
   const size_t count = a.prompts.size() * size_t(a.batch_count);
@@ -244,6 +253,7 @@ int run(int argc, char** argv) {
       fmt::print("{}  {}x{}  seed {}  {:.2f} s\n", path, image->width, image->height, q.seed, seconds);
       std::fflush(stdout);
     }
+  if (a.check) fmt::print("check: {}\n", pipeline.session().check()->summary());
   if (trace) {
     const std::string json = trace->to_json();
     AtomicFile file(a.trace);
