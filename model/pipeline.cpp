@@ -59,12 +59,20 @@ void draw(NoiseSource& source, int64_t channels, int64_t pixels, std::vector<flo
 
 }  // namespace
 
+DType parse_dtype(std::string_view name) {
+  for (const DType t : {DType::f32, DType::bf16, DType::f16})
+    if (name == dtype_name(t)) return t;
+  throw usage_error("--dtype {}: there are f32, bf16 and f16", name);
+}
+
 Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions options)
     : checkpoint_(std::move(checkpoint)),
       options_(std::move(options)),
       unet_(read_unet(*checkpoint_)),
       vae_(read_vae(*checkpoint_)),
       session_(*checkpoint_, options_.session) {
+  if (options_.dtype == DType::f16 && session_.backend().device() == Device::cpu)
+    throw usage_error("--dtype f16: the CPU computes in f32 and bf16; f16 is for --device cuda");
   const std::string& where = checkpoint_->where();
   if (const auto text = checkpoint_->text("scheduler/scheduler_config.json"))
     scheduler_ = parse_scheduler_config(*text, where + ": scheduler/scheduler_config.json");
@@ -240,11 +248,10 @@ Conditioning Pipeline::make_conditioning(const Request& q, bool guided, int64_t*
   return c;
 }
 
-Loop& Pipeline::loop(const UNetGraphOptions& o) {
-  const auto same = [&](const UNetGraphOptions& have) {
-    return have.batch == o.batch && have.height == o.height && have.width == o.width && have.tokens == o.tokens;
-  };
-  if (!loop_ || !same(loop_->options())) loop_ = std::make_unique<Loop>(session_, unet_, o);
+Loop& Pipeline::loop(const UNetGraphOptions& options) {
+  if (loop_ && loop_->options() == options) return *loop_;
+  check_memory(options);
+  loop_ = std::make_unique<Loop>(session_, unet_, options);
   return *loop_;
 }
 
@@ -374,20 +381,65 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   return decode(unet.read(kSlotX), H, W, cancel);
 }
 
-std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_t tokens) const {
+// What every picture runs: text encoders, UNet, decoder.
+std::vector<Graph> Pipeline::picture_graphs(int width, int height, int64_t batch, int64_t tokens, DType dtype) const {
   std::vector<Graph> all;
   for (const TextEncoder& e : encoders_) {
     ClipGraphOptions options;
     options.tokens = e.config.max_position_embeddings;
     options.pooled = is_xl() && e.config.with_projection;
-    options.dtype = options_.dtype;
+    options.dtype = dtype;
     all.push_back(build_clip(e.config, e.component, options));
   }
   const int64_t H = height / size_unit(), W = width / size_unit();
-  all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype}));
-  all.push_back(decoder_graph(H, W, options_.dtype));
+  all.push_back(build_unet(unet_, {batch, H, W, tokens, dtype}));
+  all.push_back(decoder_graph(H, W, dtype));
+  return all;
+}
+
+std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_t tokens) const {
+  std::vector<Graph> all = picture_graphs(width, height, batch, tokens, options_.dtype);
   all.push_back(build_vae_encoder(vae_, {1, height, width, options_.dtype}));
   return all;
+}
+
+MemoryNeed Pipeline::memory_need(const UNetGraphOptions& o) const {
+  std::vector<Plan> plans;
+  const int width = int(o.width) * size_unit(), height = int(o.height) * size_unit();
+  for (Graph& graph : picture_graphs(width, height, o.batch, o.tokens, o.dtype)) {
+    session_.fuse(graph);
+    plans.push_back(session_.plan(std::move(graph)));
+  }
+  std::vector<const Plan*> pointers;
+  for (const Plan& plan : plans) pointers.push_back(&plan);
+  return session_.memory_need(pointers);
+}
+
+// Before the first step of a size: throws resource_error where the device has not the memory, saying what is needed, what
+// there is, and what would fit.
+void Pipeline::check_memory(const UNetGraphOptions& o) const {
+  const std::optional<size_t> free = session_.backend().free_memory();
+  if (!free) return;
+  const MemoryNeed need = memory_need(o);
+  if (need.total() <= *free) return;
+  const auto mib = [](size_t bytes) { return (bytes + (size_t(1) << 20) - 1) >> 20; };
+  std::string fits = "nothing smaller fits either: use --device cpu";
+  for (const int64_t quarters : {4, 3, 2}) {
+    UNetGraphOptions smaller = o;
+    smaller.height = std::max<int64_t>(o.height * quarters / 4, 1);
+    smaller.width = std::max<int64_t>(o.width * quarters / 4, 1);
+    if (o.dtype == DType::f32) smaller.dtype = DType::bf16;
+    const size_t needed = memory_need(smaller).total();
+    if (needed > *free) continue;
+    fits = fmt::format("--width {} --height {} --dtype {} needs {} MiB and would fit", smaller.width * size_unit(),
+                       smaller.height * size_unit(), dtype_name(smaller.dtype), mib(needed));
+    break;
+  }
+  throw resource_error(
+      "a picture of {}x{} in {} needs {} MiB (weights {}, activations {}, inputs and outputs {}), {} MiB are free on {}; "
+      "{}",
+      o.width * size_unit(), o.height * size_unit(), dtype_name(o.dtype), mib(need.total()), mib(need.weights),
+      mib(need.activations), mib(need.outside), *free >> 20, session_.backend().description(), fits);
 }
 
 }  // namespace darkroom

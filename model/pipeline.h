@@ -22,8 +22,11 @@ struct Image {
   std::vector<uint8_t> pixels;  // width · height · 3
 };
 
+// "f32", "bf16" or "f16". Throws usage_error on anything else.
+DType parse_dtype(std::string_view name);
+
 struct PipelineOptions {
-  DType dtype = DType::f32;  // of activations: f32 or bf16
+  DType dtype = DType::f32;  // of activations: f32, bf16, or on a GPU f16
   SessionOptions session;
 };
 
@@ -60,7 +63,7 @@ using ProgressCallback = std::function<void(int done, int total)>;
 
 class Pipeline {
  public:
-  // Reads the configurations and the tokenizers. Throws file_error.
+  // Reads the configurations and the tokenizers. Throws file_error, and usage_error where the device has no such dtype.
   Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions options);
 
   // Checks a request and fills in what it leaves open. Throws usage_error naming the argument.
@@ -105,6 +108,9 @@ class Pipeline {
   std::optional<Image> decode(const std::vector<float>& latents, int64_t height, int64_t width,
                               const std::atomic<bool>* cancel);
   Graph decoder_graph(int64_t height, int64_t width, DType dtype) const;
+  std::vector<Graph> picture_graphs(int width, int height, int64_t batch, int64_t tokens, DType dtype) const;
+  MemoryNeed memory_need(const UNetGraphOptions& options) const;
+  void check_memory(const UNetGraphOptions& options) const;
   bool is_xl() const { return unet_.text_time; }
 
   std::unique_ptr<Checkpoint> checkpoint_;

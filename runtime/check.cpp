@@ -126,8 +126,8 @@ void PlanCheck::run_step(const BoundPlan& bound, size_t s, Backend& backend) {
   const Node& node = plan.graph.nodes()[s];
   const OpDef& op = op_def(node.kind());
   const KernelDef* ref = find_kernel(op.kind, "ref");
-  if (ref == nullptr || ref->reject(call))
-    throw internal_error("{}: {}: ref cannot run this {}", plan.graph.name(), node.name, op.name);
+  // Not asked whether it would be chosen: it reads every floating type, f16 too, which plans for the CPU do not use.
+  if (ref == nullptr) throw internal_error("{}: {}: {} has no ref", plan.graph.name(), node.name, op.name);
 
   HostTensors memory;
   WeightStore weights(source_, *host_);

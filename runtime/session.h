@@ -76,6 +76,7 @@ class Session {
 
   const SessionOptions& options() const { return options_; }
   Backend& backend() { return *backend_; }
+  const Backend& backend() const { return *backend_; }
 
   // Fuses. To be called before hoist() where parts of the graph are to run on their own.
   std::vector<PassReport> fuse(Graph& graph) const { return run_fusion(graph, options_.disabled_passes); }

@@ -29,13 +29,13 @@ UNetConfig small_unet() {
 
 constexpr int64_t kHeight = 4, kWidth = 6, kTokens = 5, kNumbers = kHeight * kWidth * 4;
 
-struct Run {
+struct LoopRun {
   std::vector<float> latents;
   simt::DeviceCounters first, last;  // after the first call, after the last
   int calls = 0;
 };
 
-Run run_loop(Device device, DType dtype) {
+LoopRun run_loop(Device device, DType dtype) {
   const UNetGraphOptions unet{2, kHeight, kWidth, kTokens, dtype};
   NamedWeights weights;
   weights.add(build_unet(small_unet(), unet));
@@ -57,7 +57,7 @@ Run run_loop(Device device, DType dtype) {
   for (int64_t i = 0; i < kNumbers; ++i)
     request.latents.push_back(float(program.init_noise_sigma) * (float(i % 13) / 6.0f - 1.0f));
   loop.begin(request);
-  Run run;
+  LoopRun run;
   for (; run.calls < int(program.steps.size()); ++run.calls) {
     EXPECT_TRUE(loop.run());
     if (run.calls == 0) run.first = device_counters();
@@ -69,7 +69,7 @@ Run run_loop(Device device, DType dtype) {
 }
 
 TEST(CudaBackend, ACallOfTheLoopIsOneLaunch) {
-  const Run run = run_loop(Device::cuda, DType::f32);
+  const LoopRun run = run_loop(Device::cuda, DType::f32);
   ASSERT_EQ(run.calls, 4);
   EXPECT_EQ(run.last.graph_launches - run.first.graph_launches, 3u);
   EXPECT_EQ(run.last.launches, run.first.launches);

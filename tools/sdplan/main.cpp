@@ -39,7 +39,7 @@ int run(int argc, char** argv) {
   app.add_option("--graph", only,
                  "only this one: text_encoder text_encoder_2 unet unet_prompt unet_schedule vae_decoder vae_encoder")
       ->type_name("NAME");
-  app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
   app.add_option("--device", device, "the device that the plans are for")
       ->type_name("cpu|cuda|auto")
       ->capture_default_str();
@@ -56,7 +56,7 @@ int run(int argc, char** argv) {
   if (!parse_arguments(app, argc, argv, &exit_code)) return exit_code;
 
   PipelineOptions options;
-  options.dtype = dtype == "bf16" ? DType::bf16 : DType::f32;
+  options.dtype = parse_dtype(dtype);
   options.session.device = choose_device(device).device;
   options.session.threads = threads;
   for (const std::string& pass : disabled) {

@@ -80,8 +80,8 @@ void declare(CLI::App& app, Arguments& a) {
       ->type_name("cpu|cuda|auto")
       ->capture_default_str();
   app.add_option("--threads", a.threads, "threads")->type_name("N")->capture_default_str();
-  app.add_option("--dtype", a.dtype, "type of activations: f32 or bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+  app.add_option("--dtype", a.dtype, "type of activations: f32, bf16, or on a GPU f16")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str();
   app.add_option("--trace", a.trace, "write a trace of every step, for Perfetto or chrome://tracing")
       ->type_name("FILE");
@@ -205,7 +205,7 @@ int run(int argc, char** argv) {
 
   std::unique_ptr<Trace> trace;
   PipelineOptions options;
-  options.dtype = a.dtype == "bf16" ? DType::bf16 : DType::f32;
+  options.dtype = parse_dtype(a.dtype);
   const DeviceChoice device = choose_device(a.device);
   options.session.device = device.device;
   options.session.check = a.check;
