@@ -68,6 +68,8 @@ Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions optio
   const std::string& where = checkpoint_->where();
   if (const auto text = checkpoint_->text("scheduler/scheduler_config.json"))
     scheduler_ = parse_scheduler_config(*text, where + ": scheduler/scheduler_config.json");
+  if (const auto text = checkpoint_->text("generation_config.json"))
+    generation_ = parse_generation_config(*text, where + ": generation_config.json");
   if (checkpoint_->has_component("text_encoder")) load_text_encoder("text_encoder", "tokenizer");
   if (checkpoint_->has_component("text_encoder_2")) load_text_encoder("text_encoder_2", "tokenizer_2");
   int64_t width = 0;
@@ -131,8 +133,8 @@ ResolvedRequest Pipeline::resolve(const Request& given) const {
   r.sampler =
       q.sampler.empty() ? sampler_of_class(scheduler_) : find_sampler(q.sampler, q.schedule ? nullptr : &q.schedule);
   const bool consistency = r.sampler == "lcm" || r.sampler == "tcd";
-  if (q.steps == 0) q.steps = consistency ? 4 : 20;
-  if (!q.cfg_scale) q.cfg_scale = consistency ? 1.0f : 7.0f;
+  if (q.steps == 0) q.steps = consistency ? 4 : int(generation_.num_inference_steps);
+  if (!q.cfg_scale) q.cfg_scale = consistency ? 1.0f : generation_.guidance_scale;
   if (!(*q.cfg_scale >= 1 && *q.cfg_scale <= 100)) throw usage_error("--cfg-scale {}: wants 1 to 100", *q.cfg_scale);
   if (q.eta && !(*q.eta >= 0 && *q.eta <= 1)) throw usage_error("--eta {}: wants 0 to 1", *q.eta);
   int64_t layers = encoders_[0].config.num_hidden_layers;

@@ -32,8 +32,8 @@ struct Request {
   std::string prompt;
   std::optional<std::string> negative_prompt;  // none differs from "" for XL: zeros instead of an encoded nothing
   int width = 0, height = 0;                   // 0: the model's native size
-  int steps = 0;                               // 0: 20, or 4 for consistency models
-  std::optional<float> cfg_scale;              // none: 7, or 1 for consistency models
+  int steps = 0;                               // 0: the model's own, else 20; 4 for consistency models
+  std::optional<float> cfg_scale;              // none: the model's own, else 7; 1 for consistency models
   std::string sampler;                         // "": the checkpoint's
   std::optional<ScheduleKind> schedule;
   std::optional<Spacing> spacing;
@@ -113,6 +113,7 @@ class Pipeline {
   UNetConfig unet_;
   VaeConfig vae_;
   SchedulerConfig scheduler_;
+  GenerationConfig generation_;
   bool zeros_for_no_negative_ = false;
   std::vector<TextEncoder> encoders_;
   Session session_;

@@ -54,8 +54,10 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("-n,--negative-prompt", a.negative, "what it shall not show")->type_name("TEXT");
   app.add_option("-W,--width", a.width, "pixels (default: native size)")->type_name("N");
   app.add_option("-H,--height", a.height, "pixels")->type_name("N");
-  app.add_option("--steps", a.steps, "denoising steps (default: 20; 4 for lcm and tcd)")->type_name("N");
-  app.add_option("--cfg-scale", a.cfg_scale, "how strictly to follow the prompt; 1: no guidance (default: 7)")
+  app.add_option("--steps", a.steps, "denoising steps (default: the model's, else 20; 4 for lcm and tcd)")
+      ->type_name("N");
+  app.add_option("--cfg-scale", a.cfg_scale,
+                 "how strictly to follow the prompt; 1: no guidance (default: the model's, else 7)")
       ->type_name("X");
   std::string samplers;
   for (const SamplerInfo& info : all_samplers()) samplers += (samplers.empty() ? "" : " ") + std::string(info.name);
