@@ -194,10 +194,9 @@ void launch(const KernelCall& call, const Team& team) {
   p.bias.set_data_handle(call.in[conv ? int(Conv2dAttrs::kBias) : int(GemmAttrs::kBias)].data);
   p.weight.set_data_handle(const_cast<void*>(call.packed));
   p.out.set_data_handle(call.out.data);
-  p.primitive.execute(stream(), {{DNNL_ARG_SRC, p.source},
-                                 {DNNL_ARG_WEIGHTS, p.weight},
-                                 {DNNL_ARG_BIAS, p.bias},
-                                 {DNNL_ARG_DST, p.out}});
+  p.primitive.execute(
+      stream(),
+      {{DNNL_ARG_SRC, p.source}, {DNNL_ARG_WEIGHTS, p.weight}, {DNNL_ARG_BIAS, p.bias}, {DNNL_ARG_DST, p.out}});
   stream().wait();
 }
 

@@ -46,7 +46,8 @@ void write_configs(const Checkpoint& checkpoint, const std::filesystem::path& fo
 
 int run(int argc, char** argv) {
   CLI::App app(
-      "Loads one part of making a picture, prints a line of JSON about it, then runs it for each line \"run\" on stdin and\n"
+      "Loads one part of making a picture, prints a line of JSON about it, then runs it for each line \"run\" on stdin "
+      "and\n"
       "prints the seconds that it took; at the end of stdin, the peak of its memory.",
       "bench_picture");
   std::string model = "sd15", precision = "f32", configs;

@@ -36,10 +36,14 @@ nlohmann::json describe_plan(const Plan& plan, const std::vector<PassReport>& pa
   }
   for (const PassReport& pass : passes) fused[std::string(pass.name)] = pass.enabled ? pass.count : -1;
   const Cost cost = plan.total_cost();
-  return {{"steps", plan.steps.size()},     {"flops", cost.flops},
-          {"bytes", cost.bytes},            {"arena_bytes", plan.arena_bytes},
-          {"lower_bound", plan.lower_bound}, {"weight_bytes", weight_bytes},
-          {"kernels", kernels},             {"passes", fused}};
+  return {{"steps", plan.steps.size()},
+          {"flops", cost.flops},
+          {"bytes", cost.bytes},
+          {"arena_bytes", plan.arena_bytes},
+          {"lower_bound", plan.lower_bound},
+          {"weight_bytes", weight_bytes},
+          {"kernels", kernels},
+          {"passes", fused}};
 }
 
 UNetConfig read_unet(const Checkpoint& c) {
@@ -102,8 +106,8 @@ class StepPart : public Part {
       : checkpoint_(std::move(checkpoint)), session_(*checkpoint_, options.session) {
     const UNetConfig config = read_unet(*checkpoint_);
     const int64_t side = options.size / read_vae(*checkpoint_).factor();
-    denoiser_ = std::make_unique<Denoiser>(session_, config,
-                                           UNetGraphOptions{kGuided, side, side, kTokens, options.dtype});
+    denoiser_ =
+        std::make_unique<Denoiser>(session_, config, UNetGraphOptions{kGuided, side, side, kTokens, options.dtype});
     Conditioning c;
     c.context = numbers("@context", kGuided * kTokens * config.cross_attention_dim);
     if (config.text_time) {
