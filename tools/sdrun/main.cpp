@@ -22,12 +22,12 @@ struct Arguments {
   std::vector<std::string> prompts, more_prompts, disabled_passes, kernels;
   std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
                                    device = "cpu", dtype = "f32", image, mask, trace, from_image;
-  int width = 0, height = 0, steps = 0, clip_skip = 0, threads = default_threads();
+  int width = 0, height = 0, steps = 0, clip_skip = 0, reuse_deep = 1, threads = default_threads();
   int64_t batch_count = 1;
   uint64_t seed = 0;
-  float cfg_scale = 0, strength = 0.75f;
+  float cfg_scale = 0, strength = 0.75f, guided_part = 1.0f;
   double eta = 0;
-  bool quiet = false, has_negative = false, has_cfg = false, has_eta = false;
+  bool quiet = false, exact = false, has_negative = false, has_cfg = false, has_eta = false;
 };
 
 constexpr const char* kExamples = R"(
@@ -61,6 +61,14 @@ void declare(CLI::App& app, Arguments& a) {
       ->type_name("X");
   std::string samplers;
   for (const SamplerInfo& info : all_samplers()) samplers += (samplers.empty() ? "" : " ") + std::string(info.name);
+  app.add_option(
+         "--guided-part", a.guided_part,
+         "guide in this part of the steps only, from the first on, and save half of the others: another picture")
+      ->type_name("X");
+  app.add_option(
+         "--reuse-deep", a.reuse_deep,
+         "compute the network's deep layers in every Nth step only, and save most of the others: another picture")
+      ->type_name("N");
   app.add_option("--sampler", a.sampler, samplers + " (default: the checkpoint's)")->type_name("NAME");
   app.add_option("--schedule", a.schedule, "discrete karras exponential sgm_uniform simple")->type_name("NAME");
   app.add_option("--spacing", a.spacing, "leading trailing linspace")->type_name("NAME");
@@ -87,6 +95,7 @@ void declare(CLI::App& app, Arguments& a) {
       ->type_name("FILE");
   app.add_option("--no-fuse", a.disabled_passes, "switch a fusion pass off")->type_name("PASS");
   app.add_option("--kernel", a.kernels, "force a kernel, as conv2d:ref")->type_name("OP:VARIANT");
+  app.add_flag("--exact", a.exact, "direct sums only: no Winograd, whose rounding errors are a few times larger");
   app.add_flag("-q,--quiet", a.quiet, "no progress");
 }
 
@@ -114,6 +123,8 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   if (const auto* x = open("--seed", "Seed")) a.seed = std::stoull(*x);
   if (const auto* x = open("--clip-skip", "Clip skip")) a.clip_skip = whole(*x, where);
   if (const auto* x = open("--eta", "Eta")) a.eta = std::stod(*x), a.has_eta = true;
+  if (const auto* x = open("--guided-part", "Guided part")) a.guided_part = std::stof(*x);
+  if (const auto* x = open("--reuse-deep", "Reuse deep")) a.reuse_deep = whole(*x, where);
   if (const auto* x = open("--sampler", "Sampler")) a.sampler = *x;
   if (const auto* x = open("--schedule", "Schedule type"); x && *x != "Automatic") {
     a.schedule = *x;
@@ -145,6 +156,8 @@ Request make_request(const Arguments& a, const Pipeline& pipeline) {
   q.clip_skip = a.clip_skip;
   q.rng = parse_rng(a.rng);
   q.strength = a.strength;
+  q.guided_part = a.guided_part;
+  q.reuse_deep = a.reuse_deep;
   if (!a.image.empty()) {
     Image image = read_image(a.image);
     const auto fit = [&](int wanted, int have) {
@@ -206,6 +219,7 @@ int run(int argc, char** argv) {
   options.dtype = a.dtype == "bf16" ? DType::bf16 : DType::f32;
   options.session.device = parse_device(a.device);
   options.session.threads = a.threads;
+  options.session.exact = a.exact;
   for (const std::string& pass : a.disabled_passes) {
     check_pass_name(pass);
     options.session.disabled_passes.insert(pass);
