@@ -16,7 +16,7 @@
 //
 // The numbers: M (221 KB) and V of one point (61 KB at kc = 320) share L2, a panel of U (20 KB) and six rows of V L1; per
 // member and cycle about 2 bytes of V and 1.3 of U come from L3. Deep layers have few tiles: U would be written to L3 and
-// read once, so kc is small there (96) and U stays in L2.
+// read once, so kc is small there (64) and U stays in L2.
 //
 // Same bits: a sum runs over blocks of kc, in order, and kc follows from the channels and the tiles of one sample.
 #include "kernels/conv2d/pixel_strip_avx2.h"
@@ -33,7 +33,7 @@ constexpr int64_t kMaxBlock = 132;         // tiles of a block
 constexpr int64_t kSubGroups = 8;          // groups of up to kRows tiles that a sub-block has
 constexpr int64_t kPanels = 2;             // of 16 output channels, taken together
 constexpr int64_t kFewTiles = 16;          // of a sample: from here down U is kept in L2
-constexpr int64_t kMaxKc = 320, kMaxKcFew = 96;
+constexpr int64_t kMaxKc = 320, kMaxKcFew = 64;
 constexpr int64_t kMaxV = 12 << 20;  // bytes of transformed input
 constexpr int64_t kStripTiles = 8, kStripPixels = kStripTiles * kTile + 2, kStripChannels = 32;
 constexpr int64_t kTileSums = kPoints * kRows * kLanes;  // floats of M for one group and panel
@@ -51,6 +51,7 @@ struct Blocking {
   int64_t B, C, N;
   int64_t tiles_y, tiles_x, tiles;  // of a sample, of all
   int64_t panels;                   // of 16 output channels
+  bool few;                         // tiles of a sample: U stays in L2
   int64_t kc, k_blocks;
   int64_t v_stride;      // floats from one row of V to the next: an odd number of cache lines
   int64_t u_point;       // floats from one point of U to the next: likewise
@@ -83,13 +84,13 @@ Blocking blocking_of(const KernelCall& call) {
   b.tiles_x = ceil_div(call.out.shape[2], kTile);
   b.tiles = b.B * b.tiles_y * b.tiles_x;
   b.panels = ceil_div(b.N, kLanes);
-  const bool few = b.tiles_y * b.tiles_x <= kFewTiles;
-  b.kc = even_block(b.C, few ? kMaxKcFew : kMaxKc, 8);
+  b.few = b.tiles_y * b.tiles_x <= kFewTiles;
+  b.kc = even_block(b.C, b.few ? kMaxKcFew : kMaxKc, 8);
   b.k_blocks = ceil_div(b.C, b.kc);
   const int64_t lines = ceil_div(b.kc, 16);
   b.v_stride = (lines + (lines % 2 == 0 ? 1 : 2)) * 16;
   b.u_point = (b.kc + 1) * kLanes;
-  b.block = even_block(b.tiles, few ? kSubGroups * kRows : kMaxBlock, 1);
+  b.block = even_block(b.tiles, b.few ? kSubGroups * kRows : kMaxBlock, 1);
   b.groups = ceil_div(b.block, kRows);
   b.subs = ceil_div(b.groups, kSubGroups);
   const int64_t fit = larger(kMaxV / (b.v_k_block() * int64_t(sizeof(float))), 1);
@@ -161,8 +162,10 @@ struct Convolution {
   void transform_inputs(const TileBlock& tiles, int64_t k_begin, int64_t k_end, const Team& team) const;
   template <typename W>
   void transform_weights(int64_t n_block, int64_t k_block) const;
+  int64_t weight_row() const { return kTaps * kLanes * int64_t(dtype_size(call.in[Conv2dAttrs::kWeight].dtype)); }
+  const char* weights_of(int64_t n_block, int64_t k_block) const;
   void multiply(const TileBlock& tiles, int64_t sub, const float* v_block, int64_t k, int64_t panels, bool accumulate,
-                float* sums) const;
+                float* sums, const char* next) const;
   template <typename Out>
   void store(const TileBlock& tiles, int64_t sub, int64_t n_block, const float* sums) const;
   void run(const Team& team) const;
@@ -202,27 +205,37 @@ void Convolution::transform_inputs(const TileBlock& tiles, int64_t k_begin, int6
 
 template <typename W>
 void Convolution::transform_weights(int64_t n_block, int64_t k_block) const {
-  const int64_t c_begin = k_block * b.kc, k = smaller(b.kc, b.C - c_begin);
+  const int64_t k = smaller(b.kc, b.C - k_block * b.kc);
   for (int64_t p = 0; p < smaller(kPanels, b.panels - n_block * kPanels); ++p) {
-    const W* g = static_cast<const W*>(call.packed) + ((n_block * kPanels + p) * b.C + c_begin) * kTaps * kLanes;
+    const W* g = reinterpret_cast<const W*>(weights_of(n_block, k_block)) + p * b.C * kTaps * kLanes;
     float* to = u + p * b.u_panel();
     for (int64_t c = 0; c < k; ++c, g += kTaps * kLanes, to += kLanes)
       for (int64_t half = 0; half < kLanes; half += 8) transform_weight(g + half, kLanes, to + half, b.u_point);
   }
 }
 
-// sums [panel][group][36][6][16] of a sub-block.
+// The packed weights of a block, of the first of its panels.
+const char* Convolution::weights_of(int64_t n_block, int64_t k_block) const {
+  return static_cast<const char*>(call.packed) + (n_block * kPanels * b.C + k_block * b.kc) * weight_row();
+}
+
+// sums [panel][group][36][6][16] of a sub-block. Meanwhile weights are fetched that will be transformed next, if told so.
 void Convolution::multiply(const TileBlock& tiles, int64_t sub, const float* v_block, int64_t k, int64_t panels,
-                           bool accumulate, float* sums) const {
+                           bool accumulate, float* sums, const char* next) const {
+  const int64_t next_panel = b.C * weight_row(), next_bytes = b.kc * weight_row();
   const int64_t g_begin = tiles.sub_begin(sub), groups = tiles.sub_begin(sub + 1) - g_begin;
   for (int64_t point = 0; point < kPoints; ++point)
-    for (int64_t p = 0; p < panels; ++p)
+    for (int64_t p = 0; p < panels; ++p) {
+      if (next)
+        pixel_strip::prefetch_to_l2(next + p * next_panel + next_bytes * point / kPoints,
+                                    ceil_div(next_bytes, kPoints));
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t rows = tiles.group_begin(g_begin + g + 1) - tiles.group_begin(g_begin + g);
         kProductTiles[rows](v_block + ((g_begin + g) * kPoints + point) * kRows * b.v_stride, b.v_stride,
                             u + p * b.u_panel() + point * b.u_point, k,
                             sums + (p * kSubGroups + g) * kTileSums + point * kRows * kLanes, accumulate);
       }
+    }
 }
 
 template <typename T>
@@ -318,8 +331,12 @@ void Convolution::run(const Team& team) const {
           for (int64_t sub = sub_begin; sub < sub_end; ++sub) {
             const int64_t kept = b.k_blocks == 1 ? 0 : b.chunk == b.k_blocks ? sub : item - first + sub - sub_begin;
             float* sums = m + kept * b.m_sub();
+            // The deep layers' weights come from memory, and so little is done with each that it must not be waited for.
+            const bool ends = k_block + 1 == k_end;
+            const bool fetch = b.few && sub + 1 == sub_end && !(ends && n_block + 1 == b.n_blocks);
+            const char* next = fetch ? weights_of(n_block + ends, ends ? k_begin : k_block + 1) : nullptr;
             multiply(tiles, sub, v + (k_block - k_begin) * b.v_k_block(), smaller(b.kc, b.C - k_block * b.kc), panels,
-                     k_block > 0, sums);
+                     k_block > 0, sums, next);
             if (k_block + 1 < b.k_blocks) continue;
             call.out.dtype == DType::bf16 ? store<bf16_t>(tiles, sub, n_block, sums)
                                           : store<float>(tiles, sub, n_block, sums);
