@@ -263,4 +263,14 @@ VaeConfig parse_vae_config(std::string_view text, std::string_view where) {
   return c;
 }
 
+GenerationConfig parse_generation_config(std::string_view text, std::string_view where) {
+  ConfigReader r(text, where);
+  GenerationConfig c;
+  c.num_inference_steps = r.integer("num_inference_steps", c.num_inference_steps, 1, 1000);
+  c.guidance_scale = r.number("guidance_scale", c.guidance_scale);
+  if (!(c.guidance_scale >= 1 && c.guidance_scale <= 100)) throw r.bad("guidance_scale", "wants 1 to 100");
+  r.finish();
+  return c;
+}
+
 }  // namespace darkroom

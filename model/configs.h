@@ -69,10 +69,18 @@ struct VaeConfig {
   int64_t factor() const { return int64_t(1) << (block_out_channels.size() - 1); }
 };
 
+// generation_config.json, a file of ours beside model_index.json: what a model was made to be run with, by the names of the
+// arguments of diffusers' pipelines. Without it: what suits Stable Diffusion.
+struct GenerationConfig {
+  int64_t num_inference_steps = 20;
+  float guidance_scale = 7.0f;
+};
+
 // Parse the JSON text of a config file. `where` names the file in errors. Throw file_error, naming the key, on a missing or
 // malformed value and on any setting that this engine does not implement; nothing is ignored silently.
 ClipTextConfig parse_clip_text_config(std::string_view json, std::string_view where);
 UNetConfig parse_unet_config(std::string_view json, std::string_view where);
 VaeConfig parse_vae_config(std::string_view json, std::string_view where);
+GenerationConfig parse_generation_config(std::string_view json, std::string_view where);
 
 }  // namespace darkroom

@@ -125,6 +125,7 @@ std::optional<std::string> DiffusersFolder::text(std::string_view name) const {
 
 std::vector<std::string> DiffusersFolder::texts() const {
   std::vector<std::string> names = {"model_index.json"};
+  if (fs::is_regular_file(path_ + "/generation_config.json")) names.push_back("generation_config.json");
   for (const char* folder : kTextFolders)
     for (const char* file : kTextFiles)
       if (const std::string name = std::string(folder) + "/" + file; fs::is_regular_file(path_ + "/" + name))

@@ -1,6 +1,6 @@
 #include "model/loop.h"
 
-#include <bit>
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/core/error.h"
@@ -10,7 +10,25 @@ namespace darkroom {
 static_assert(kSlotX == kLoopLatents && kSlotModel == kLoopModel && kSlotNoise == kLoopNoise &&
               int(kSlots) == LoopCall::kMaxSlots);
 
-std::vector<int32_t> loop_calls(const LoopRequest& request, int64_t batch) {
+namespace {
+
+// Of [without, with] the prompt the second row.
+Conditioning prompt_alone(const Conditioning& both) {
+  const auto second = [](const std::vector<float>& rows) {
+    return std::vector<float>(rows.begin() + std::ptrdiff_t(rows.size() / 2), rows.end());
+  };
+  return {second(both.context), second(both.text_embeds), second(both.time_ids), second(both.guidance)};
+}
+
+// Starts the graph of a loop's op with what all of them read.
+std::pair<ValueId, ValueId> table_inputs(Graph& graph, size_t calls) {
+  const ValueId table = graph.input("calls", {int64_t(calls), kLoopCallWords}, DType::i32);
+  return {table, graph.input("call", {1}, DType::i32)};
+}
+
+}  // namespace
+
+std::vector<int32_t> loop_calls(const LoopRequest& request) {
   const std::vector<SamplerStep>& steps = request.program->steps;
   std::vector<int32_t> words;
   uint32_t draw = request.first_draw;
@@ -18,8 +36,9 @@ std::vector<int32_t> loop_calls(const LoopRequest& request, int64_t batch) {
     const SamplerStep& step = steps[s];
     LoopCall call{};
     call.input_scale = float(step.input_scale);
-    call.guidance[0] = batch == 2 ? 1.0f - request.guidance : 1.0f;
-    call.guidance[1] = batch == 2 ? request.guidance : 0.0f;
+    const bool guided = int(s) < request.guided_calls;
+    call.guidance[0] = guided ? 1.0f - request.guidance : 1.0f;
+    call.guidance[1] = guided ? request.guidance : 0.0f;
     // What a mask keeps joins at the level of the next call; at the end as it is.
     const bool last = s + 1 == steps.size();
     call.image_signal = last ? 1.0f : float(steps[s + 1].signal);
@@ -41,98 +60,157 @@ std::vector<int32_t> loop_calls(const LoopRequest& request, int64_t batch) {
   return words;
 }
 
-Loop::Loop(Session& session, const UNetConfig& config, const UNetGraphOptions& options)
+Loop::Loop(Session& session, const UNetConfig& config, const UNetGraphOptions& options, int reuse)
     : session_(session),
+      config_(config),
       options_(options),
+      reuse_(reuse),
       channels_(config.out_channels),
-      extra_channels_(config.in_channels - config.out_channels),
-      denoiser_(session, config, options) {
-  Graph graph("loop_advance");
-  graph.output("next", graph.add("advance", LoopAdvanceAttrs{}, {graph.input("call", {1}, DType::i32)}, DType::i32));
-  advance_ = session.compile(std::move(graph));
-  advance_->bind("call", denoiser_.call_number());
-  advance_->bind("next", denoiser_.call_number());
+      extra_channels_(config.in_channels - config.out_channels) {
+  const size_t pixels = size_t(options.height * options.width);
+  const auto memory = [&](size_t numbers, const char* what) {
+    return Buffer{DeviceMemory(session.backend(), numbers * sizeof(float), what), numbers * sizeof(float)};
+  };
+  sample_ = memory(pixels * size_t(config.in_channels), "the network's input");
+  out_ = memory(2 * pixels * size_t(config.out_channels), "the network's output");
+}
+
+// Memory stays where it is while its size does, so that what is recorded for one picture serves the next.
+template <typename T>
+void Loop::give(Buffer& buffer, const std::vector<T>& values) {
+  const size_t bytes = values.size() * sizeof(T);
+  if (bytes == 0) return;
+  if (bytes != buffer.bytes) buffer = {DeviceMemory(session_.backend(), bytes, "the loop"), bytes};
+  session_.backend().upload(buffer.data(), values.data(), bytes);
 }
 
 void Loop::plan(const LoopRequest& request) {
   const int slots = request.program->slots;
-  const size_t calls = request.program->steps.size();
+  const size_t total = request.program->steps.size();
   const bool masked = !request.keep.empty();
-  const Shape map{options_.height, options_.width, channels_};
-  const Shape all_slots{slots, options_.height, options_.width, channels_};
-  if (update_ && slots == slot_count_ && calls == calls_ && masked == masked_) return;
-
-  const auto start = [&](Graph& g) {
-    const ValueId table = g.input("calls", {int64_t(calls), kLoopCallWords}, DType::i32);
-    return std::pair(table, g.input("call", {1}, DType::i32));
-  };
-  Graph in("loop_input");
-  const auto [in_calls, in_call] = start(in);
-  const ValueId latents = in.input("slots", all_slots, DType::f32);
-  const ValueId extra = extra_channels_ > 0
-                            ? in.input("extra", {options_.height, options_.width, extra_channels_}, DType::f32)
-                            : kNoValue;
-  in.output("sample", in.add("input", LoopInputAttrs{options_.batch}, {in_calls, in_call, latents, extra}));
-
-  Graph up("loop_update");
-  const auto [up_calls, up_call] = start(up);
-  const ValueId model =
-      up.input("noise_pred", {options_.batch, options_.height, options_.width, channels_}, DType::f32);
-  const ValueId state = up.input("slots", all_slots, DType::f32);
-  const auto optional = [&](const char* name) { return masked ? up.input(name, map, DType::f32) : kNoValue; };
-  const ValueId keep = optional("keep"), image = optional("image"), noise = optional("start");
-  up.output("slots_out", up.add("update", LoopUpdateAttrs{}, {up_calls, up_call, model, state, keep, image, noise}));
-
-  update_ = session_.compile(std::move(up));
-  input_ = session_.compile(std::move(in));
-  slots_ = static_cast<std::byte*>(update_->memory("slots"));
-  update_->bind("slots_out", slots_);
-  input_->bind("slots", slots_);
-  input_->bind("calls", update_->memory("calls"));
-  for (Program* program : {input_.get(), update_.get()}) program->bind("call", denoiser_.call_number());
-  input_->bind("sample", denoiser_.step().memory("sample"));
-  update_->bind("noise_pred", denoiser_.step().memory("noise_pred"));
+  if (input_ && slots == slot_count_ && total == total_ && masked == masked_) return;
   slot_count_ = slots;
-  calls_ = calls;
+  total_ = total;
   masked_ = masked;
+  for (Phase* phase : {&alone_, &guided_}) {
+    phase->runners = {};
+    phase->sequence = {};
+    phase->update = nullptr;
+  }
+
+  Graph graph("loop_input");
+  const auto [calls, call] = table_inputs(graph, total);
+  const ValueId state = graph.input("slots", {slots, options_.height, options_.width, channels_}, DType::f32);
+  const ValueId extra = extra_channels_ > 0
+                            ? graph.input("extra", {options_.height, options_.width, extra_channels_}, DType::f32)
+                            : kNoValue;
+  graph.output("sample", graph.add("input", LoopInputAttrs{1}, {calls, call, state, extra}));
+  input_ = session_.compile(std::move(graph));
 }
 
-void Loop::write(int slot, const std::vector<float>& values) {
+// Plans what the phase lacks, and computes its prompt's and schedule's part. Both phases are told all times, so that one
+// number of the call serves both.
+void Loop::prepare(Phase& phase, bool guided, const LoopRequest& request) {
+  const int64_t batch = guided ? 2 : 1;
+  if (!phase.denoiser) {
+    UNetGraphOptions unet = options_;
+    unet.batch = batch;
+    unet.shared_sample = guided;
+    phase.denoiser = std::make_unique<Denoiser>(session_, config_, unet, reuse_);
+    phase.denoiser->bind(sample_.data(), out_.data());
+    Graph graph("loop_advance");
+    graph.output("next", graph.add("advance", LoopAdvanceAttrs{}, {graph.input("call", {1}, DType::i32)}, DType::i32));
+    phase.advance = session_.compile(std::move(graph));
+  }
+  if (!phase.update) {
+    const Shape map{options_.height, options_.width, channels_};
+    Graph graph("loop_update");
+    const auto [calls, call] = table_inputs(graph, total_);
+    const ValueId model =
+        graph.input("noise_pred", {batch, options_.height, options_.width, channels_}, DType::f32);
+    const ValueId state =
+        graph.input("slots", {slot_count_, options_.height, options_.width, channels_}, DType::f32);
+    const auto optional = [&](const char* name) { return masked_ ? graph.input(name, map, DType::f32) : kNoValue; };
+    const ValueId keep = optional("keep"), image = optional("image"), start = optional("start");
+    graph.output("slots_out",
+                 graph.add("update", LoopUpdateAttrs{}, {calls, call, model, state, keep, image, start}));
+    phase.update = session_.compile(std::move(graph));
+  }
+  std::vector<double> times;
+  for (const SamplerStep& step : request.program->steps) times.push_back(step.timestep);
+  const bool with_both = request.guided_calls > 0;
+  phase.denoiser->prepare(guided || !with_both ? *request.conditioning : prompt_alone(*request.conditioning), times);
+
+  Program& update = *phase.update;
+  phase.advance->bind("call", call_.data());
+  phase.advance->bind("next", call_.data());
+  phase.denoiser->call(false)[0]->bind("call", call_.data());  // the loop's number, not the denoiser's own
+  update.bind("call", call_.data());
+  update.bind("calls", calls_.data());
+  update.bind("noise_pred", out_.data());
+  update.bind("slots", slots_.data());
+  update.bind("slots_out", slots_.data());
+  if (masked_) {
+    update.bind("keep", keep_.data());
+    update.bind("image", image_.data());
+    update.bind("start", start_.data());
+  }
+  const std::array call = phase.denoiser->call(false);
+  const std::array sequence{input_.get(), call[0], call[1], phase.update.get(), phase.advance.get()};
+  if (sequence == phase.sequence) return;
+  phase.sequence = sequence;
+  phase.runners[0] = session_.sequence(sequence);
+  if (reuse_ == 1) return;
+  const std::array shallow = phase.denoiser->call(true);
+  phase.runners[1] = session_.sequence(
+      std::array{input_.get(), shallow[0], shallow[1], phase.update.get(), phase.advance.get()});
+}
+
+void Loop::write_slot(int slot, const std::vector<float>& values) {
   const size_t n = size_t(options_.height * options_.width * channels_);
   if (values.size() != n) throw internal_error("loop: a slot has {} numbers, {} were given", n, values.size());
-  session_.backend().upload(slots_ + size_t(slot) * n * sizeof(float), values.data(), n * sizeof(float));
+  session_.backend().upload(slots_.data() + size_t(slot) * n * sizeof(float), values.data(), n * sizeof(float));
 }
 
 std::vector<float> Loop::read(int slot) {
   std::vector<float> values(size_t(options_.height * options_.width * channels_));
   const size_t bytes = values.size() * sizeof(float);
-  session_.backend().download(values.data(), slots_ + size_t(slot) * bytes, bytes);
+  session_.backend().download(values.data(), slots_.data() + size_t(slot) * bytes, bytes);
   return values;
 }
 
 void Loop::begin(const LoopRequest& request) {
-  std::vector<double> times;
-  for (const SamplerStep& step : request.program->steps) times.push_back(step.timestep);
-  denoiser_.prepare(*request.conditioning, times);
+  const size_t n = size_t(options_.height * options_.width * channels_);
+  if (request.latents.size() != n || request.extra.size() != n / size_t(channels_) * size_t(extra_channels_))
+    throw internal_error("loop: {} latents and {} further numbers do not fit", request.latents.size(),
+                         request.extra.size());
   plan(request);
-  const std::vector<float> zeros(request.latents.size());
-  for (int slot = 0; slot < slot_count_; ++slot) write(slot, slot == kSlotX ? request.latents : zeros);
-  update_->write("calls", loop_calls(request, options_.batch));
-  if (extra_channels_ > 0) input_->write("extra", request.extra);
-  if (masked_) {
-    update_->write("keep", request.keep);
-    update_->write("image", request.image);
-    update_->write("start", request.start);
-  }
-  const int32_t first = 0;
-  session_.backend().upload(denoiser_.call_number(), &first, sizeof first);
-  const std::array call = denoiser_.call();
-  const std::array sequence{input_.get(), call[0], call[1], update_.get(), advance_.get()};
-  if (sequence == sequence_) return;
-  sequence_ = sequence;
-  runner_ = session_.sequence(sequence);
+  std::vector<float> slots(size_t(slot_count_) * n, 0.0f);
+  std::ranges::copy(request.latents, slots.begin() + std::ptrdiff_t(size_t(kSlotX) * n));
+  give(slots_, slots);
+  give(calls_, loop_calls(request));
+  give(call_, std::vector<int32_t>{0});
+  give(extra_, request.extra);
+  give(keep_, request.keep);
+  give(image_, request.image);
+  give(start_, request.start);
+  input_->bind("calls", calls_.data());
+  input_->bind("call", call_.data());
+  input_->bind("slots", slots_.data());
+  input_->bind("sample", sample_.data());
+  if (extra_channels_ > 0) input_->bind("extra", extra_.data());
+  guided_calls_ = size_t(request.guided_calls);
+  next_ = 0;
+  if (guided_calls_ > 0) prepare(guided_, true, request);
+  if (guided_calls_ < total_) prepare(alone_, false, request);
 }
 
-bool Loop::run(const std::atomic<bool>* cancel) { return runner_->run(cancel); }
+bool Loop::run(const std::atomic<bool>* cancel) {
+  const bool guided = next_ < guided_calls_;
+  Phase& phase = guided ? guided_ : alone_;
+  const size_t call = guided ? next_ : next_ - guided_calls_;  // of the phase: its first computes deep features
+  ++next_;
+  return phase.runners[call % size_t(reuse_) != 0]->run(cancel);
+}
 
 }  // namespace darkroom

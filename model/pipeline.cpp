@@ -6,11 +6,15 @@
 
 #include "kernels/core/error.h"
 #include "model/clip.h"
+#include "model/tiles.h"
 #include "model/vae.h"
 
 namespace darkroom {
 
 namespace {
+
+// The refiner's scores for the negative prompt and the prompt.   Source: Podell et al., SDXL (2023), and its published pipeline.
+constexpr float kBadAesthetic = 2.5f, kGoodAesthetic = 6.0f;
 
 UNetConfig read_unet(const Checkpoint& c) {
   return parse_unet_config(c.required_text("unet/config.json"), c.where() + ": unet/config.json");
@@ -31,10 +35,18 @@ std::optional<std::string> special_token(const std::optional<std::string>& text,
   return std::nullopt;
 }
 
-// Where the text encoder's pooled output is taken: at the largest id in old configs, else at the first end token.
-int32_t pooled_index(const ClipTextConfig& config, const std::vector<int32_t>& ids, int32_t end) {
-  const auto at = config.eos_token_id == 2 ? std::ranges::max_element(ids) : std::ranges::find(ids, end);
+// Where the text encoder's pooled output is taken: at the largest of the model's own ids in old configs, else at the first end
+// token.
+int32_t pooled_index(const ClipTextConfig& config, int32_t own_ids, const std::vector<int32_t>& ids, int32_t end) {
+  const auto own = [&](int32_t id) { return id < own_ids ? id : -1; };
+  const auto at = config.eos_token_id == 2 ? std::ranges::max_element(ids, {}, own) : std::ranges::find(ids, end);
   return int32_t(at - ids.begin());
+}
+
+std::unique_ptr<Checkpoint> with_embeddings(std::unique_ptr<Checkpoint> checkpoint,
+                                            const std::vector<TextualInversion>& embeddings) {
+  if (embeddings.empty()) return checkpoint;
+  return std::make_unique<LearnedCheckpoint>(std::move(checkpoint), embeddings);
 }
 
 // LCM: the guidance scale as sinusoids.   Source: Luo et al. (2023), after Meng et al. (2023).
@@ -66,7 +78,7 @@ DType parse_dtype(std::string_view name) {
 }
 
 Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions options)
-    : checkpoint_(std::move(checkpoint)),
+    : checkpoint_(with_embeddings(std::move(checkpoint), options.embeddings)),
       options_(std::move(options)),
       unet_(read_unet(*checkpoint_)),
       vae_(read_vae(*checkpoint_)),
@@ -76,6 +88,8 @@ Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions optio
   const std::string& where = checkpoint_->where();
   if (const auto text = checkpoint_->text("scheduler/scheduler_config.json"))
     scheduler_ = parse_scheduler_config(*text, where + ": scheduler/scheduler_config.json");
+  if (const auto text = checkpoint_->text("generation_config.json"))
+    generation_ = parse_generation_config(*text, where + ": generation_config.json");
   if (checkpoint_->has_component("text_encoder")) load_text_encoder("text_encoder", "tokenizer");
   if (checkpoint_->has_component("text_encoder_2")) load_text_encoder("text_encoder_2", "tokenizer_2");
   int64_t width = 0;
@@ -107,17 +121,18 @@ void Pipeline::load_text_encoder(const std::string& component, const std::string
     tokenizer.add_special(*pad);
     pad_id = tokenizer.id_of(*pad);
   }
-  encoders_.push_back({component,
-                       parse_clip_text_config(c.required_text(config), c.where() + ": " + config),
-                       std::move(tokenizer),
-                       pad_id,
-                       nullptr,
-                       -2,
-                       {}});
-  const TextEncoder& e = encoders_.back();
-  if (int64_t(e.tokenizer.vocabulary_size()) > e.config.vocab_size)
-    throw file_error("{}: {} has {} entries, {} embeds {}", c.where(), folder, e.tokenizer.vocabulary_size(), component,
-                     e.config.vocab_size);
+  ClipTextConfig parsed = parse_clip_text_config(c.required_text(config), c.where() + ": " + config);
+  if (int64_t(tokenizer.vocabulary_size()) > parsed.vocab_size)
+    throw file_error("{}: {} has {} entries, {} embeds {}", c.where(), folder, tokenizer.vocabulary_size(), component,
+                     parsed.vocab_size);
+  const int32_t own_ids = int32_t(parsed.vocab_size);
+  for (const LearnedWord& w : learned_words(options_.embeddings, component, own_ids, parsed.hidden_size)) {
+    const int64_t count = w.vectors->count, room = parsed.max_position_embeddings - 2;
+    if (count > room) throw file_error("the word {} has {} vectors, a prompt has room for {}", w.word, count, room);
+    tokenizer.add_word(w.word, w.first, int32_t(count));
+    parsed.vocab_size += count;
+  }
+  encoders_.push_back({component, parsed, own_ids, std::move(tokenizer), pad_id, nullptr, -2, {}});
 }
 
 ResolvedRequest Pipeline::resolve(const Request& given) const {
@@ -135,12 +150,14 @@ ResolvedRequest Pipeline::resolve(const Request& given) const {
   r.sampler =
       q.sampler.empty() ? sampler_of_class(scheduler_) : find_sampler(q.sampler, q.schedule ? nullptr : &q.schedule);
   const bool consistency = r.sampler == "lcm" || r.sampler == "tcd";
-  if (q.steps == 0) q.steps = consistency ? 4 : 20;
-  if (!q.cfg_scale) q.cfg_scale = consistency ? 1.0f : 7.0f;
+  if (q.steps == 0) q.steps = consistency ? 4 : int(generation_.num_inference_steps);
+  if (!q.cfg_scale) q.cfg_scale = consistency ? 1.0f : generation_.guidance_scale;
   if (!(*q.cfg_scale >= 1 && *q.cfg_scale <= 100)) throw usage_error("--cfg-scale {}: wants 1 to 100", *q.cfg_scale);
   if (q.eta && !(*q.eta >= 0 && *q.eta <= 1)) throw usage_error("--eta {}: wants 0 to 1", *q.eta);
   int64_t layers = encoders_[0].config.num_hidden_layers;
   for (const TextEncoder& e : encoders_) layers = std::min(layers, e.config.num_hidden_layers);
+  if (!(q.guided_part >= 0 && q.guided_part <= 1)) throw usage_error("--guided-part {}: wants 0 to 1", q.guided_part);
+  if (q.reuse_deep < 1 || q.reuse_deep > 100) throw usage_error("--reuse-deep {}: wants 1 to 100", q.reuse_deep);
   if (q.clip_skip < 0 || q.clip_skip > layers) throw usage_error("--clip-skip {}: wants 1 to {}", q.clip_skip, layers);
   if (!q.mask.empty() && !q.image) throw usage_error("--mask: wants an image to keep the rest of: -i FILE");
   if (q.image && (q.image->width != q.width || q.image->height != q.height))
@@ -199,7 +216,7 @@ Pipeline::EncodedPrompt Pipeline::encode_prompt(const std::string& prompt, int c
     for (size_t k = 0; k < chunks.size(); ++k) {
       e.program->write("input_ids", chunks[k].ids);
       if (pooled)
-        e.program->write("eos_index", std::vector{pooled_index(e.config, chunks[k].ids, e.tokenizer.end_id())});
+        e.program->write("eos_index", std::vector{pooled_index(e.config, e.own_ids, chunks[k].ids, e.tokenizer.end_id())});
       e.program->run();
       e.program->read("hidden", e.hidden);
       apply_weights(chunks[k], e.hidden.data(), hidden);
@@ -238,7 +255,11 @@ Conditioning Pipeline::make_conditioning(const Request& q, bool guided, int64_t*
   for (int row = 0; row < (guided ? 2 : 1); ++row) {
     if (is_xl()) {
       const float h = float(q.height), w = float(q.width);
-      c.time_ids.insert(c.time_ids.end(), {h, w, 0.0f, 0.0f, h, w});
+      c.time_ids.insert(c.time_ids.end(), {h, w, 0.0f, 0.0f});
+      if (time_id_count(unet_) == 6)
+        c.time_ids.insert(c.time_ids.end(), {h, w});
+      else
+        c.time_ids.push_back(guided && row == 0 ? kBadAesthetic : kGoodAesthetic);
     }
     if (unet_.time_cond_proj_dim > 0) {
       const std::vector<float> e = guidance_embedding(*q.cfg_scale, unet_.time_cond_proj_dim);
@@ -248,10 +269,10 @@ Conditioning Pipeline::make_conditioning(const Request& q, bool guided, int64_t*
   return c;
 }
 
-Loop& Pipeline::loop(const UNetGraphOptions& options) {
-  if (loop_ && loop_->options() == options) return *loop_;
+Loop& Pipeline::loop(const UNetGraphOptions& options, int reuse) {
+  if (loop_ && loop_->options() == options && loop_->reuse() == reuse) return *loop_;
   check_memory(options);
-  loop_ = std::make_unique<Loop>(session_, unet_, options);
+  loop_ = std::make_unique<Loop>(session_, unet_, options, reuse);
   return *loop_;
 }
 
@@ -305,6 +326,28 @@ Graph Pipeline::decoder_graph(int64_t height, int64_t width, DType dtype) const 
   return graph;
 }
 
+std::optional<Image> Pipeline::decode_tiles(const std::vector<float>& latents, int64_t height, int64_t width,
+                                            const std::atomic<bool>* cancel) {
+  const int64_t side = options_.decode_tile > 0 ? options_.decode_tile / size_unit() : std::max(height, width);
+  if (height <= side && width <= side) return decode(latents, height, width, cancel);
+  const TileAxis rows = tile_axis(height, side), columns = tile_axis(width, side);
+  TileBlender blender(rows, columns, size_unit());
+  const int64_t channels = vae_.latent_channels;
+  std::vector<float> tile;
+  for (size_t r = 0; r < rows.begin.size(); ++r)
+    for (size_t c = 0; c < columns.begin.size(); ++c) {
+      tile.clear();
+      for (int64_t y = 0; y < rows.length; ++y) {
+        const auto from = latents.begin() + ((rows.begin[r] + y) * width + columns.begin[c]) * channels;
+        tile.insert(tile.end(), from, from + columns.length * channels);
+      }
+      const std::optional<Image> image = decode(tile, rows.length, columns.length, cancel);
+      if (!image) return std::nullopt;
+      blender.add(r, c, image->pixels);
+    }
+  return Image{int(blender.width()), int(blender.height()), blender.finish()};
+}
+
 std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const ProgressCallback& progress,
                                         const std::atomic<bool>* cancel) {
   const Request& q = resolved.request;
@@ -312,7 +355,8 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   const int64_t H = q.height / size_unit(), W = q.width / size_unit(), C = vae_.latent_channels, pixels = H * W;
   const size_t n = size_t(pixels * C);
   const float cfg = *q.cfg_scale;
-  const bool guided = cfg != 1.0f && unet_.time_cond_proj_dim == 0;
+  const bool guided = cfg != 1.0f && unet_.time_cond_proj_dim == 0 && q.guided_part > 0;
+  const int total = int(program.steps.size());
   const int64_t batch = guided ? 2 : 1;
 
   NoiseSource source(q.rng, q.seed);
@@ -324,6 +368,7 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   }
   int64_t tokens = 0;
   const Conditioning conditioning = make_conditioning(q, guided, &tokens);
+
   // The mask at the latents' size, and what an inpainting UNet reads beside the latents.
   std::vector<float> keep, extra;
   if (!q.mask.empty()) {
@@ -348,6 +393,7 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   draw(source, C, pixels, planar, noise);
   LoopRequest loop_request{.program = &program,
                            .conditioning = &conditioning,
+                           .guided_calls = guided ? int(std::ceil(q.guided_part * float(total))) : 0,
                            .guidance = cfg,
                            .latents = std::vector<float>(n),
                            .extra = std::move(extra),
@@ -365,11 +411,10 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
     loop_request.image = std::move(init);
     loop_request.start = noise;
   }
-  Loop& unet = loop({batch, H, W, tokens, options_.dtype});
+  Loop& unet = loop({batch, H, W, tokens, options_.dtype}, q.reuse_deep);
   unet.begin(loop_request);
 
   // From here to the last step nothing allocates.
-  const int total = int(program.steps.size());
   for (int s = 0; s < total; ++s) {
     if (program.steps[size_t(s)].draws && !loop_request.philox_seed) {
       draw(source, C, pixels, planar, noise);
@@ -378,7 +423,7 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
     if (!unet.run(cancel)) return std::nullopt;
     if (progress) progress(s + 1, total);
   }
-  return decode(unet.read(kSlotX), H, W, cancel);
+  return decode_tiles(unet.read(kSlotX), H, W, cancel);
 }
 
 // What every picture runs: text encoders, UNet, decoder.
@@ -392,7 +437,7 @@ std::vector<Graph> Pipeline::picture_graphs(int width, int height, int64_t batch
     all.push_back(build_clip(e.config, e.component, options));
   }
   const int64_t H = height / size_unit(), W = width / size_unit();
-  all.push_back(build_unet(unet_, {batch, H, W, tokens, dtype}));
+  all.push_back(build_unet(unet_, {batch, H, W, tokens, dtype, /*shared_sample=*/true}));
   all.push_back(decoder_graph(H, W, dtype));
   return all;
 }

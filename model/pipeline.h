@@ -13,6 +13,7 @@
 #include "model/prompt.h"
 #include "model/rng.h"
 #include "model/samplers.h"
+#include "model/textual_inversion.h"
 
 namespace darkroom {
 
@@ -28,14 +29,16 @@ DType parse_dtype(std::string_view name);
 struct PipelineOptions {
   DType dtype = DType::f32;  // of activations: f32, bf16, or on a GPU f16
   SessionOptions session;
+  int decode_tile = 0;  // pixels: larger pictures are decoded by tiles of this side (model/tiles.h); 0: as a whole
+  std::vector<TextualInversion> embeddings;  // words that prompts may use besides the model's own
 };
 
 struct Request {
   std::string prompt;
   std::optional<std::string> negative_prompt;  // none differs from "" for XL: zeros instead of an encoded nothing
   int width = 0, height = 0;                   // 0: the model's native size
-  int steps = 0;                               // 0: 20, or 4 for consistency models
-  std::optional<float> cfg_scale;              // none: 7, or 1 for consistency models
+  int steps = 0;                               // 0: the model's own, else 20; 4 for consistency models
+  std::optional<float> cfg_scale;              // none: the model's own, else 7; 1 for consistency models
   std::string sampler;                         // "": the checkpoint's
   std::optional<ScheduleKind> schedule;
   std::optional<Spacing> spacing;
@@ -48,6 +51,10 @@ struct Request {
   float strength = 0.75f;
   // Inpainting: one value a pixel, 0 keeps the image, 255 paints anew. Needs `image`.
   std::vector<uint8_t> mask;
+  // Savings that change the picture, off by default: guidance in this part of the network's calls, from the first on; how many
+  // calls in a row share deep features (Denoiser).
+  float guided_part = 1.0f;
+  int reuse_deep = 1;
 };
 
 // What a request means for this model: every default filled in.
@@ -85,7 +92,8 @@ class Pipeline {
  private:
   struct TextEncoder {
     std::string component;
-    ClipTextConfig config;
+    ClipTextConfig config;  // vocab_size counts the learned words too
+    int32_t own_ids;        // those of the model's own vocabulary lie below
     Tokenizer tokenizer;
     int32_t pad_id;
     std::unique_ptr<Program> program;  // of the last clip skip asked for
@@ -102,11 +110,13 @@ class Pipeline {
   EncodedPrompt encode_prompt(const std::string& prompt, int clip_skip, size_t chunks);
   size_t chunk_count(const std::string& prompt) const;
   Conditioning make_conditioning(const Request& request, bool guided, int64_t* tokens);
-  Loop& loop(const UNetGraphOptions& options);
+  Loop& loop(const UNetGraphOptions& options, int reuse);
   std::optional<std::vector<float>> encode_image(const Image& image, NoiseSource& noise,
                                                  const std::atomic<bool>* cancel);
   std::optional<Image> decode(const std::vector<float>& latents, int64_t height, int64_t width,
                               const std::atomic<bool>* cancel);
+  std::optional<Image> decode_tiles(const std::vector<float>& latents, int64_t height, int64_t width,
+                                    const std::atomic<bool>* cancel);
   Graph decoder_graph(int64_t height, int64_t width, DType dtype) const;
   std::vector<Graph> picture_graphs(int width, int height, int64_t batch, int64_t tokens, DType dtype) const;
   MemoryNeed memory_need(const UNetGraphOptions& options) const;
@@ -118,6 +128,7 @@ class Pipeline {
   UNetConfig unet_;
   VaeConfig vae_;
   SchedulerConfig scheduler_;
+  GenerationConfig generation_;
   bool zeros_for_no_negative_ = false;
   std::vector<TextEncoder> encoders_;
   Session session_;

@@ -9,6 +9,7 @@ namespace darkroom {
 namespace {
 
 constexpr float kBracket = 1.1f;
+constexpr float kLargestWeight = 1e4f;  // a thousand brackets are no infinity
 constexpr size_t kCommaReach = 20;
 
 // ":1.3)" at `at`: its weight and length; length 0 where it is something else.
@@ -60,7 +61,8 @@ std::vector<WeightedText> parse_prompt(std::string_view s) {
     text.clear();
   };
   const auto multiply = [&](size_t from, float weight) {
-    for (size_t i = from; i < parts.size(); ++i) parts[i].weight *= weight;
+    for (size_t i = from; i < parts.size(); ++i)
+      parts[i].weight = std::clamp(parts[i].weight * weight, -kLargestWeight, kLargestWeight);
   };
   for (size_t at = 0; at < s.size();) {
     const char c = s[at];
@@ -150,15 +152,20 @@ std::vector<PromptChunk> tokenize_prompt(const Tokenizer& tokenizer, std::string
   };
   for (const WeightedText& part : parse_prompt(prompt)) {
     if (part.starts_chunk) next_chunk(ids.size());
-    for (int32_t id : tokenizer.encode(part.text)) {
-      if (id == comma && ids.size() < room) {
+    const std::vector<int32_t> encoded = tokenizer.encode(part.text);
+    for (size_t i = 0; i < encoded.size();) {
+      const size_t n = size_t(tokenizer.word_length(encoded[i]));  // an added word is not torn apart
+      const bool full = ids.size() + n > room;
+      if (encoded[i] == comma && !full) {
         after_comma = ids.size() + 1;
-      } else if (ids.size() == room && after_comma > 0 && room - after_comma < kCommaReach) {
+      } else if (full && after_comma > 0 && ids.size() - after_comma < kCommaReach) {
         next_chunk(after_comma);
       }
-      if (ids.size() == room) next_chunk(room);
-      ids.push_back(id);
-      weights.push_back(part.weight);
+      if (ids.size() + n > room) next_chunk(ids.size());
+      for (size_t end = i + n; i < end; ++i) {
+        ids.push_back(encoded[i]);
+        weights.push_back(part.weight);
+      }
     }
   }
   if (!ids.empty() || chunks.empty()) next_chunk(ids.size());

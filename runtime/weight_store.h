@@ -36,7 +36,7 @@ class WeightStore {
     size_t bytes = 0;
   };
   Entry entry(const Plan& plan, const Step& step, const KernelCall& call, int slot) const;
-  std::vector<TensorView> parts(const Value& weight) const;
+  std::vector<TensorView> parts(const Value& weight, bool with_data) const;
   void release(const Value& weight) const;
   void* allocate(size_t bytes, const std::string& key);
 

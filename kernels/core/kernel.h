@@ -57,6 +57,13 @@ struct KernelDef {
   // On a GPU, null on the CPU. Appends its grids to the stream and returns: it neither allocates nor waits, so that a stream
   // may be captured. All memory of the call is the device's. Throws internal_error where the driver refuses a launch.
   void (*enqueue)(const KernelCall& call, const Stream& stream) = nullptr;
+
+  // Estimated cycles of one core for one sample of the call; null: the order of the table decides. Among those that have an
+  // estimate the least runs. Never looks at the batch, or the bits of a sample would depend on it.
+  double (*cycles)(const KernelCall& call) = nullptr;
+
+  // Its rounding errors are some times those of direct sums (Winograd): refused where exactness is asked for.
+  bool inexact = false;
 };
 
 // All implementations of an op in the order of kernels.inc, those for a GPU first; of each family best first, `ref` last.

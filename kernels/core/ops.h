@@ -28,10 +28,11 @@ enum class OpKind : int {
 };
 
 // Alternatives in the order of OpKind: index() is the kind.
-using OpAttrs = std::variant<GemmAttrs, MatmulAttrs, Conv2dAttrs, AttentionAttrs, GroupNormAttrs, GroupNormSiluAttrs,
-                             LayerNormAttrs, SoftmaxAttrs, UnaryAttrs, AddAttrs, GegluAttrs, ConcatAttrs, UpsampleAttrs,
-                             EmbeddingAttrs, SelectRowsAttrs, TimestepEmbeddingAttrs, LoopInputAttrs, LoopUpdateAttrs,
-                             LoopAdvanceAttrs, ToRgbAttrs>;
+using OpAttrs = std::variant<GemmAttrs, MatmulAttrs, Conv2dAttrs, NormConv2dAttrs, AttentionAttrs, GroupNormAttrs,
+                             GroupNormSiluAttrs, GroupNormStatsAttrs, LayerNormAttrs, SoftmaxAttrs, UnaryAttrs,
+                             AddAttrs, GegluAttrs, ConcatAttrs, UpsampleAttrs, EmbeddingAttrs, SelectRowsAttrs,
+                             TimestepEmbeddingAttrs, LoopInputAttrs, LoopUpdateAttrs, LoopAdvanceAttrs,
+                             ToRgbAttrs>;
 
 #define DARKROOM_OP(name, attrs, inputs, replaces) \
   static_assert(std::is_same_v<std::variant_alternative_t<size_t(OpKind::name), OpAttrs>, attrs>);

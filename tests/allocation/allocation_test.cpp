@@ -73,6 +73,7 @@ TEST(Allocation, NoneInAStepOfTheLoop) {
   LoopRequest request;
   request.program = &program;
   request.conditioning = &conditioning;
+  request.guided_calls = 2;  // the third runs alone
   request.guidance = 7.5f;
   request.latents.assign(8 * 8 * 4, 0.5f);
   loop.begin(request);

@@ -18,7 +18,7 @@ using namespace darkroom::parity;
 int run(int argc, char** argv) {
   CLI::App app("Holds a model's outputs against those of an independent implementation.");
   std::string model, folder, fullsize, dtype = "f32", device = "cpu";
-  bool allow_ref = false, check = false;
+  bool allow_ref = false, check = false, exact = false;
   std::vector<std::string> only = {"text", "unet", "vae", "trajectories"};
   int threads = default_threads();
   app.add_option("-m,--model", model, "a .sdw file or a diffusers folder");
@@ -34,6 +34,7 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--threads", threads, "threads")->capture_default_str();
   app.add_flag("--check", check, "hold each step of each plan against the reference kernels as well");
+  app.add_flag("--exact", exact, "direct sums only, held to a narrower limit");
   app.add_flag("--allow-ref", allow_ref, "do not fail where a step ran a reference kernel");
   try {
     app.parse(argc, argv);
@@ -44,6 +45,7 @@ int run(int argc, char** argv) {
   if (fullsize.empty() && (model.empty() || folder.empty()))
     throw usage_error("wants -m MODEL OUTPUTS_FOLDER, or --fullsize FILE");
   Limits limits;
+  if (exact) limits.network = 2e-5;
   if (!fullsize.empty()) limits.network = 2e-4;
   if (dtype == "bf16") limits = {3e-2, 0, 0};
   if (dtype == "f16") limits = {5e-3, 0, 0};
@@ -55,6 +57,7 @@ int run(int argc, char** argv) {
   options.device = choose_device(device).device;
   options.check = check;
   options.threads = threads;
+  options.exact = exact;
   Subject subject(*checkpoint, options, parse_dtype(dtype));
   if (!fullsize.empty()) compare_fullsize(subject, Safetensors(fullsize), report);
   const auto wanted = [&](const char* part) { return std::ranges::count(only, part) > 0; };

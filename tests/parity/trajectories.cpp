@@ -50,6 +50,7 @@ void run_one(Subject& subject, const UNetConfig& config, const Common& common, c
   LoopRequest request;
   request.program = &program;
   request.conditioning = &common.conditioning;
+  request.guided_calls = int(program.steps.size());
   request.guidance = guidance;
   for (size_t i = 0; i < n; ++i)
     request.latents.push_back(image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i]

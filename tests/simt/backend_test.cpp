@@ -52,6 +52,7 @@ LoopRun run_loop(Device device, DType dtype) {
   LoopRequest request;
   request.program = &program;
   request.conditioning = &conditioning;
+  request.guided_calls = 4;
   request.guidance = 3.0f;
   request.philox_seed = 42;
   for (int64_t i = 0; i < kNumbers; ++i)

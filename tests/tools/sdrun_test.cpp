@@ -54,6 +54,26 @@ TEST(Sdrun, AnImageSaysHowItWasMadeAndIsMadeAgain) {
   EXPECT_EQ(read_file(again), png);
 }
 
+TEST(Sdrun, TakesTheModelsOwnDefaults) {
+  TemporaryFolder f;
+  const std::string folder = f.file("model"), picture = f.file("o.png");
+  std::filesystem::copy(kModel, folder, std::filesystem::copy_options::recursive);
+  write_file(folder + "/generation_config.json", R"({"num_inference_steps": 3, "guidance_scale": 2.5})");
+  ASSERT_EQ(run_command(kBin + "sdconvert -q " + folder + " " + f.file("m.sdw")).exit_code, 0);
+  for (const std::string& model : {folder, f.file("m.sdw")}) {
+    ASSERT_EQ(sdrun("-q a -m " + model + " -o " + picture).exit_code, 0);
+    EXPECT_NE(read_file(picture).find("Steps: 3,"), std::string::npos) << model;
+    EXPECT_NE(read_file(picture).find("CFG scale: 2.5,"), std::string::npos) << model;
+  }
+  ASSERT_EQ(sdrun("-q a --steps 2 --cfg-scale 4 -m " + folder + " -o " + picture).exit_code, 0);
+  EXPECT_NE(read_file(picture).find("Steps: 2,"), std::string::npos);
+  EXPECT_NE(read_file(picture).find("CFG scale: 4,"), std::string::npos);
+  write_file(folder + "/generation_config.json", R"({"num_inference_steps": 0})");
+  const CommandResult r = sdrun("-q a -m " + folder + " -o " + picture);
+  EXPECT_EQ(r.exit_code, 3);
+  EXPECT_NE(r.output.find("generation_config.json: num_inference_steps is 0"), std::string::npos) << r.output;
+}
+
 TEST(Sdrun, BeginsWithAnImage) {
   TemporaryFolder f;
   const std::string common = "-m " + kModel + " -q a --steps 5 -W 64 -H 64 ";

@@ -56,6 +56,11 @@ def merge(s, pair):
     return out
 
 
+def read_merges(text):
+    """The merges of a merges.txt."""
+    return [line.split(" ") for line in text.splitlines() if line and not line.startswith("#version")]
+
+
 class Tokenizer:
     def __init__(self, merges):
         self.merges = [tuple(m) for m in merges]

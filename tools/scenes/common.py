@@ -1,5 +1,7 @@
 """What the training programs share: configurations, checkpoints, logs."""
 import copy
+import json
+import math
 import os
 import sys
 import time
@@ -43,42 +45,91 @@ class Checkpoint:
     def __init__(self, path, seconds=180):
         self.path, self.seconds, self.last = path, seconds, time.time()
 
-    def load(self):
-        return torch.load(self.path, weights_only=False) if os.path.exists(self.path) else None
+    def load(self, model, ema, optimizers):
+        """(steps done, seconds spent). A checkpoint that came from a shipped model has no optimizers' states: they begin anew."""
+        if not os.path.exists(self.path):
+            return 0, 0.0
+        state = torch.load(self.path, weights_only=False)
+        model.load_state_dict(state["model"])
+        ema.model.load_state_dict(state["ema"])
+        for optimizer, saved in zip(optimizers, state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        log(f"going on from step {state['step']}")
+        return state["step"], state["spent"]
 
-    def save(self, state, force=False):
+    def save(self, step, spent, model, ema, optimizers, force=False):
         if not force and time.time() - self.last < self.seconds:
             return
-        torch.save(state, self.path + ".tmp")
-        os.replace(self.path + ".tmp", self.path)
+        write_checkpoint(self.path, step, spent, model.state_dict(), ema.model.state_dict(), [o.state_dict() for o in optimizers])
         self.last = time.time()
+
+
+def write_checkpoint(path, step, spent, model, ema, optimizers):
+    torch.save({"step": step, "spent": spent, "model": model, "ema": ema, "optimizers": optimizers}, path + ".tmp")
+    os.replace(path + ".tmp", path)
+
+
+def adopt(folder, model):
+    """Fills a run folder from a model that ships: whatever the folder lacks of checkpoints, tokenizer and scale of latents."""
+    import bpe
+    from sdw import read_model
+    weights, texts = read_model(model)
+    both = {f"{ours}.{k}": v for ours, theirs in (("unet", "unet"), ("text", "text_encoder")) for k, v in weights[theirs].items()}
+    for name, state in (("ae.pt", weights["vae"]), ("unet.pt", both)):
+        path = os.path.join(folder, name)
+        if not os.path.exists(path):
+            write_checkpoint(path, 0, 0.0, state, state, [])
+    for name, value in (("scale.json", json.loads(texts["vae/config.json"])["scaling_factor"]),
+                        ("merges.json", bpe.read_merges(texts["tokenizer/merges.txt"]))):
+        path = os.path.join(folder, name)
+        if not os.path.exists(path):
+            with open(path, "w") as f:
+                json.dump(value, f)
 
 
 class Progress:
     """One line that is rewritten on a terminal, a line now and then otherwise."""
 
-    def __init__(self, total, every=100):
-        self.total, self.every, self.start, self.first = total, every, time.time(), None
+    def __init__(self, every=100):
+        self.every, self.start, self.first = every, time.time(), None
 
-    def show(self, step, text):
+    def show(self, step, at, text):
+        """at: how much of the whole is done, 0 to 1."""
         if self.first is None:
-            self.first, self.start = step, time.time()
-        done = step - self.first
-        rate = done / max(time.time() - self.start, 1e-9)
-        left = (self.total - step) / rate / 60 if done else 0
-        line = f"{step}/{self.total} {rate:.2f} steps/s {left:.0f} min left  {text}"
+            self.first, self.first_at, self.start = step, at, time.time()
+        seconds = time.time() - self.start
+        left = (1 - at) * seconds / max(at - self.first_at, 1e-9) / 60
+        line = f"step {step} {100 * at:.1f} % {(step - self.first) / max(seconds, 1e-9):.2f} steps/s {left:.0f} min left  {text}"
         if sys.stdout.isatty():
             print("\r" + line, end="", flush=True)
         elif step % self.every == 0:
             log(line)
 
 
-def learning_rate(step, total, peak, warmup=200, floor=0.02):
-    import math
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    at = min(1.0, (step - warmup) / max(1, total - warmup))
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * at)))
+class Schedule:
+    """How far a run is, from 0 to 1: by steps, or by minutes of training where a deadline counts. Rates follow it."""
+
+    def __init__(self, steps, minutes, spent=0.0):
+        self.steps, self.minutes, self.start = steps, minutes, time.time() - spent
+
+    def spent(self):
+        """Seconds trained, earlier sittings included."""
+        return time.time() - self.start
+
+    def at(self, step):
+        return min(1.0, self.spent() / (60 * self.minutes) if self.minutes else step / self.steps)
+
+    def set_rates(self, optimizers, step, warmup=100, floor=0.01):
+        """Each group's peak × a linear rise over `warmup` steps × half a cosine down to `floor`."""
+        factor = min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * self.at(step))))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("peak", group["lr"]) * factor
+
+
+def has_bf16():
+    """Whether this processor multiplies in bf16; elsewhere autocast would only be slower."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def text_config(vocabulary):

@@ -2,7 +2,6 @@
 import argparse
 import json
 import os
-import pickle
 
 import torch
 from safetensors.torch import save_file
@@ -21,6 +20,7 @@ INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
     "safety_checker": [None, None], "feature_extractor": [None, None],
 }
+GENERATION = {"num_inference_steps": 20, "guidance_scale": 4.0}  # what a request leaves open; see docs/weight-format.md
 
 
 def write_json(folder, name, value):
@@ -41,10 +41,10 @@ def main():
     args = parser.parse_args()
     read = lambda name: os.path.join(args.run, name)
     ae = torch.load(read("ae.pt"), weights_only=False)["ema"]
-    with open(read("latents.pkl"), "rb") as f:
-        scale = pickle.load(f)["scale"]
-    with open(read("merges.pkl"), "rb") as f:
-        tokenizer = bpe.Tokenizer(pickle.load(f))
+    with open(read("scale.json")) as f:
+        scale = json.load(f)
+    with open(read("merges.json")) as f:
+        tokenizer = bpe.Tokenizer(json.load(f))
     state = torch.load(read("unet.pt"), weights_only=False)["ema"]
     part = lambda name: {k[len(name) + 1:]: v for k, v in state.items() if k.startswith(name + ".")}
     weights = "diffusion_pytorch_model.safetensors"
@@ -54,6 +54,7 @@ def main():
     tokenizer.save(os.path.join(args.out, "tokenizer"))
     write_json(os.path.join(args.out, "scheduler"), "scheduler_config.json", SCHEDULER)
     write_json(args.out, "model_index.json", INDEX)
+    write_json(args.out, "generation_config.json", GENERATION)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 import world
-from common import AE_CONFIG, Checkpoint, Ema, Progress, learning_rate, log
+from common import AE_CONFIG, Checkpoint, Ema, Progress, Schedule, adopt, has_bf16, log
 from modules import AutoencoderKL
+from muon import optimizers_of
 
 CROP = 64
 
@@ -66,55 +67,60 @@ def evaluate(model, count=48, folder=None, name=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
-    parser.add_argument("--steps", type=int, default=11000)
-    parser.add_argument("--whole-from", type=float, default=0.85, help="from this part of the steps on, whole pictures")
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--init", metavar="MODEL", help="begin with the weights of this .sdw file or diffusers folder")
+    parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are, and a UNet that was trained on them valid")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, help="instead of --steps: the time to spend, which the schedule follows")
+    parser.add_argument("--whole-from", type=float, default=0.85, help="from this part of the run on, whole pictures")
+    parser.add_argument("--crops", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=0.02, help="of Muon's matrices")
+    parser.add_argument("--lr-adam", type=float, default=2e-3, help="of all else")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     os.makedirs(args.folder, exist_ok=True)
+    if args.init:
+        adopt(args.folder, args.init)
     torch.manual_seed(args.seed)
     torch.set_num_threads(2)
 
     model = AutoencoderKL(AE_CONFIG).to(memory_format=torch.channels_last)
-    ema = Ema(model, 0.999)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    if args.decoder_only:
+        model.encoder.requires_grad_(False)
+        model.quant_conv.requires_grad_(False)
+    ema = Ema(model, 0.998)
+    optimizers = optimizers_of(model, args.lr, args.lr_adam, ("encoder.conv_in", "decoder.conv_out", "quant_conv"))
     checkpoint = Checkpoint(os.path.join(args.folder, "ae.pt"))
-    start = 0
-    if state := checkpoint.load():
-        start = state["step"]
-        model.load_state_dict(state["model"])
-        ema.model.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        log(f"going on from step {start}")
+    step, spent = checkpoint.load(model, ema, optimizers)
     log(f"{sum(p.numel() for p in model.parameters())} parameters")
 
-    progress = Progress(args.steps)
-    for step in range(start, args.steps):
+    schedule, progress = Schedule(args.steps, args.minutes, spent), Progress()
+    while schedule.at(step) < 1:
         rng = random.Random(args.seed * 1_000_003 + step)  # a step's pictures do not depend on interruptions
-        whole = step >= args.whole_from * args.steps
-        x = batch(rng, 4 if whole else 16, whole)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps, args.lr)
-        with torch.autocast("cpu", torch.bfloat16):
+        whole = schedule.at(step) >= args.whole_from
+        x = batch(rng, 4 if whole else args.crops, whole)
+        schedule.set_rates(optimizers, step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
             mean, logvar = model.encode(x)
             z = mean + (0.5 * logvar.float()).exp() * torch.randn(mean.shape)
             y = model.decode(z)
         loss = loss_of(x, y.float(), mean.float(), logvar.float())
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         ema.update(model, step)
-        progress.show(step, f"loss {loss.item():.4f}")
-        done = step + 1
-        if done % 500 == 0:
-            sheet = done % 2000 == 0
-            db = evaluate(ema.model, folder=args.folder if sheet else None, name=f"ae_{done:06d}.png")
-            log(f"step {done}: {db:.2f} dB, latent deviation {mean.float().std().item():.3f}")
+        progress.show(step, schedule.at(step), f"loss {loss.item():.4f}")
+        step += 1
+        last = schedule.at(step) >= 1
+        if step % 250 == 0 or last:
+            sheet = step % 1000 == 0 or last
+            db = evaluate(ema.model, folder=args.folder if sheet else None, name=f"ae_{step:06d}.png")
+            log(f"step {step}: {db:.2f} dB, latent deviation {mean.float().std().item():.3f}")
             with open(os.path.join(args.folder, "ae_log.csv"), "a", newline="") as f:
-                csv.writer(f).writerow([done, f"{loss.item():.5f}", f"{db:.3f}"])
-        state = {"step": done, "model": model.state_dict(), "ema": ema.model.state_dict(), "optimizer": optimizer.state_dict()}
-        checkpoint.save(state, force=done == args.steps)
+                csv.writer(f).writerow([step, f"{schedule.spent():.0f}", f"{loss.item():.5f}", f"{db:.3f}"])
+        checkpoint.save(step, schedule.spent(), model, ema, optimizers, force=last)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 last checkpoint. The latents of a fixed set of pictures are encoded once; their captions are made anew at every step."""
 import argparse
 import csv
+import json
 import os
 import pickle
 import random
@@ -14,8 +15,9 @@ from PIL import Image
 import bpe
 import world
 from captions import caption
-from common import AE_CONFIG, UNET_CONFIG, Checkpoint, Ema, Progress, learning_rate, log, text_config
+from common import AE_CONFIG, UNET_CONFIG, Checkpoint, Ema, Progress, Schedule, adopt, has_bf16, log, text_config
 from modules import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
+from muon import optimizers_of
 
 TRAIN_STEPS = 1000
 SHEET_PROMPTS = [
@@ -37,8 +39,18 @@ def load_autoencoder(folder):
     return model
 
 
+def scale_of(folder, latents):
+    """What brings latents to a deviation of 1: measured once, then kept, as the UNet relies on it."""
+    path = os.path.join(folder, "scale.json")
+    if not os.path.exists(path):
+        with open(path, "w") as f:
+            json.dump(1.0 / float(latents.astype(np.float32).std()), f)
+    with open(path) as f:
+        return json.load(f)
+
+
 def prepare_latents(folder, count, seed):
-    """Encodes `count` pictures, or reads what an earlier run encoded. Latents are scaled to a deviation of 1."""
+    """Encodes `count` pictures, or reads what an earlier run encoded."""
     path = os.path.join(folder, "latents.pkl")
     if os.path.exists(path):
         with open(path, "rb") as f:
@@ -46,14 +58,14 @@ def prepare_latents(folder, count, seed):
     model, rng = load_autoencoder(folder), random.Random(seed)
     specs = [world.sample(rng, held_out=False) for _ in range(count)]
     latents = np.empty((count, 4, world.SIZE // 8, world.SIZE // 8), np.float16)
-    progress = Progress(count // 64)
+    progress = Progress()
     for i in range(0, count, 64):
         pictures = np.stack([world.paint(s, rng.random()) for s in specs[i:i + 64]])
         x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
             latents[i:i + 64] = model.encode(x.contiguous(memory_format=torch.channels_last))[0].float().numpy()
-        progress.show(i // 64, "encoding")
-    data = {"specs": specs, "latents": latents, "scale": 1.0 / float(latents.astype(np.float32).std())}
+        progress.show(i // 64, i / count, "encoding")
+    data = {"specs": specs, "latents": latents, "scale": scale_of(folder, latents)}
     with open(path + ".tmp", "wb") as f:
         pickle.dump(data, f)
     os.replace(path + ".tmp", path)
@@ -61,14 +73,14 @@ def prepare_latents(folder, count, seed):
 
 
 def make_tokenizer(folder, seed):
-    path = os.path.join(folder, "merges.pkl")
+    path = os.path.join(folder, "merges.json")
     if not os.path.exists(path):
         rng = random.Random(seed)
         merges = bpe.learn([caption(rng, world.sample(rng)) for _ in range(20000)], 400)
-        with open(path, "wb") as f:
-            pickle.dump(merges, f)
-    with open(path, "rb") as f:
-        return bpe.Tokenizer(pickle.load(f))
+        with open(path, "w") as f:
+            json.dump(merges, f)
+    with open(path) as f:
+        return bpe.Tokenizer(json.load(f))
 
 
 @torch.no_grad()
@@ -97,13 +109,18 @@ def write_sheet(path, autoencoder, latents, scale, columns=6):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
+    parser.add_argument("--init", metavar="MODEL", help="begin with the weights of this .sdw file or diffusers folder")
     parser.add_argument("--steps", type=int, default=14000)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--minutes", type=float, help="instead of --steps: the time to spend, which the schedule follows")
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--pictures", type=int, default=48000)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=0.02, help="of Muon's matrices")
+    parser.add_argument("--lr-adam", type=float, default=2e-3, help="of all else")
     parser.add_argument("--dropout", type=float, default=0.1, help="captions left empty, for guidance")
     parser.add_argument("--seed", type=int, default=2)
     args = parser.parse_args()
+    if args.init:
+        adopt(args.folder, args.init)
     torch.manual_seed(args.seed)
     torch.set_num_threads(2)
 
@@ -112,20 +129,15 @@ def main():
     model = torch.nn.ModuleDict({"unet": UNet2DConditionModel(UNET_CONFIG), "text": CLIPTextModel(text_config(len(tokenizer)))})
     for name in model:
         log(f"{name}: {sum(p.numel() for p in model[name].parameters())} parameters")
-    ema = Ema(model, 0.9995)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01)
-    checkpoint, start = Checkpoint(os.path.join(args.folder, "unet.pt")), 0
-    if state := checkpoint.load():
-        start = state["step"]
-        model.load_state_dict(state["model"])
-        ema.model.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        log(f"going on from step {start}")
+    ema = Ema(model, 0.998)
+    optimizers = optimizers_of(model, args.lr, args.lr_adam, ("unet.conv_in", "unet.conv_out", "embedding"))
+    checkpoint = Checkpoint(os.path.join(args.folder, "unet.pt"))
+    step, spent = checkpoint.load(model, ema, optimizers)
     latents, scale = torch.from_numpy(data["latents"]), data["scale"]
     empty = tokenizer("")
 
-    progress, running = Progress(args.steps, every=50), None
-    for step in range(start, args.steps):
+    schedule, progress, running = Schedule(args.steps, args.minutes, spent), Progress(), None
+    while schedule.at(step) < 1:
         rng = random.Random(args.seed * 1_000_003 + step)
         picked = [rng.randrange(len(latents)) for _ in range(args.batch)]
         ids = [empty if rng.random() < args.dropout else tokenizer(caption(rng, data["specs"][i])) for i in picked]
@@ -135,28 +147,29 @@ def main():
         noise = torch.randn_like(x0)
         a = alphas[t][:, None, None, None]
         x, v = a.sqrt() * x0 + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x0
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps, args.lr, warmup=300)
-        with torch.autocast("cpu", torch.bfloat16):
+        schedule.set_rates(optimizers, step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
             context = model["text"](torch.tensor(ids))
             out = model["unet"](x, t, context)
         loss = F.mse_loss(out.float(), v)
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         ema.update(model, step)
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        progress.show(step, f"loss {running:.4f}")
-        done = step + 1
-        if done % 50 == 0:
+        progress.show(step, schedule.at(step), f"loss {running:.4f}")
+        step += 1
+        last = schedule.at(step) >= 1
+        if step % 50 == 0:
             with open(os.path.join(args.folder, "unet_log.csv"), "a", newline="") as f:
-                csv.writer(f).writerow([done, f"{running:.5f}"])
-        if done % 500 == 0 or done == args.steps:
+                csv.writer(f).writerow([step, f"{schedule.spent():.0f}", f"{running:.5f}"])
+        if step % 500 == 0 or last:
             z = sample(ema.model["unet"], ema.model["text"], tokenizer, SHEET_PROMPTS, alphas)
-            write_sheet(os.path.join(args.folder, f"unet_{done:06d}.png"), autoencoder, z, scale)
-        checkpoint.save({"step": done, "model": model.state_dict(), "ema": ema.model.state_dict(), "optimizer": optimizer.state_dict()},
-                        force=done == args.steps)
+            write_sheet(os.path.join(args.folder, f"unet_{step:06d}.png"), autoencoder, z, scale)
+        checkpoint.save(step, schedule.spent(), model, ema, optimizers, force=last)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@
 #include "runtime/mapped_file.h"
 #include "tools/common/default_model.h"
 #include "tools/common/image_io.h"
+#include "tools/common/lora_options.h"
+#include "tools/common/model_cache.h"
+#include "tools/common/model_options.h"
 #include "tools/common/progress.h"
 #include "tools/common/run_main.h"
 #include "tools/sdrun/parameters.h"
@@ -19,21 +22,26 @@ namespace {
 using namespace darkroom;
 
 struct Arguments {
-  std::vector<std::string> prompts, more_prompts, disabled_passes, kernels;
+  std::vector<std::string> prompts, more_prompts, embeddings, disabled_passes, kernels;
   std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
                                    device = "auto", dtype = "f32", image, mask, trace, from_image;
-  int width = 0, height = 0, steps = 0, clip_skip = 0, threads = default_threads();
+  int width = 0, height = 0, steps = 0, clip_skip = 0, reuse_deep = 1, vae_tile = 0, threads = default_threads();
   int64_t batch_count = 1;
   uint64_t seed = 0;
-  float cfg_scale = 0, strength = 0.75f;
+  float cfg_scale = 0, strength = 0.75f, guided_part = 1.0f;
   double eta = 0;
-  bool quiet = false, check = false, has_negative = false, has_cfg = false, has_eta = false;
+  ModelOptions model_options;
+  double cache_limit = 20;
+  bool no_cache = false;
+  bool quiet = false, exact = false, check = false, has_negative = false, has_cfg = false, has_eta = false;
+  LoraOptions loras;
 };
 
 constexpr const char* kExamples = R"(
 Examples:
   sdrun "a red boat under a yellow moon"                     the model that comes with darkroom
   sdrun "a lighthouse, storm" -m sd15.sdw -o storm.png       a checkpoint of your own (sdconvert makes .sdw files)
+  sdrun "a lighthouse, storm" -m sd15.safetensors            one file from elsewhere, also .ckpt: converted once, kept in a cache
   sdrun "a lighthouse, storm" -m sd15.sdw -b 4 -s 7          four pictures with the seeds 7, 8, 9, 10
   sdrun "in winter" -m sd15.sdw -i storm.png --strength 0.6  begin with a picture
   sdrun --from-image out.png -m sd15.sdw                     once more what out.png says about itself
@@ -47,18 +55,40 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("PROMPT", a.prompts, "what the picture shows; several make several pictures");
   app.add_option("-p,--prompt", a.more_prompts, "the same")->type_name("TEXT");
   app.add_option("--prompts-file", a.prompts_file, "a prompt a line")->type_name("FILE");
-  app.add_option("-m,--model", a.model, "a .sdw file or a diffusers folder (default: Scenes)")->type_name("MODEL");
+  app.add_option("-m,--model", a.model,
+                 "a .sdw file, a diffusers folder, or a single .safetensors or .ckpt file (default: Scenes)")
+      ->type_name("MODEL");
+  declare_model_options(app, a.model_options);
+  app.add_flag("--no-cache", a.no_cache, "read a single file as it is each time, and write nothing");
+  app.add_option("--cache-limit", a.cache_limit, "size that converted single files may have together")
+      ->type_name("GIB")
+      ->capture_default_str();
+  a.loras.declare(app);
+  app.add_option("--embedding", a.embeddings,
+                 "a textual inversion: its word may stand in prompts (default: its file's name)")
+      ->type_name("FILE[:WORD]")
+      ->allow_extra_args(false);
   app.add_option("-o,--output", a.output, "PNG to write; several become NAME-1.png, NAME-2.png ...")
       ->type_name("FILE")
       ->capture_default_str();
   app.add_option("-n,--negative-prompt", a.negative, "what it shall not show")->type_name("TEXT");
   app.add_option("-W,--width", a.width, "pixels (default: native size)")->type_name("N");
   app.add_option("-H,--height", a.height, "pixels")->type_name("N");
-  app.add_option("--steps", a.steps, "denoising steps (default: 20; 4 for lcm and tcd)")->type_name("N");
-  app.add_option("--cfg-scale", a.cfg_scale, "how strictly to follow the prompt; 1: no guidance (default: 7)")
+  app.add_option("--steps", a.steps, "denoising steps (default: the model's, else 20; 4 for lcm and tcd)")
+      ->type_name("N");
+  app.add_option("--cfg-scale", a.cfg_scale,
+                 "how strictly to follow the prompt; 1: no guidance (default: the model's, else 7)")
       ->type_name("X");
   std::string samplers;
   for (const SamplerInfo& info : all_samplers()) samplers += (samplers.empty() ? "" : " ") + std::string(info.name);
+  app.add_option(
+         "--guided-part", a.guided_part,
+         "guide in this part of the steps only, from the first on, and save half of the others: another picture")
+      ->type_name("X");
+  app.add_option(
+         "--reuse-deep", a.reuse_deep,
+         "compute the network's deep layers in every Nth step only, and save most of the others: another picture")
+      ->type_name("N");
   app.add_option("--sampler", a.sampler, samplers + " (default: the checkpoint's)")->type_name("NAME");
   app.add_option("--schedule", a.schedule, "discrete karras exponential sgm_uniform simple")->type_name("NAME");
   app.add_option("--spacing", a.spacing, "leading trailing linspace")->type_name("NAME");
@@ -83,10 +113,19 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--dtype", a.dtype, "type of activations: f32, bf16, or on a GPU f16")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str();
+  app.add_option("--vae-tile", a.vae_tile,
+                 "decode by overlapping tiles of this side, for less memory (pixels; 0: as a whole)")
+      ->type_name("N")
+      ->capture_default_str();
   app.add_option("--trace", a.trace, "write a trace of every step, for Perfetto or chrome://tracing")
       ->type_name("FILE");
-  app.add_option("--no-fuse", a.disabled_passes, "switch a fusion pass off")->type_name("PASS");
-  app.add_option("--kernel", a.kernels, "force a kernel, as conv2d:ref")->type_name("OP:VARIANT");
+  app.add_option("--no-fuse", a.disabled_passes, "switch a fusion pass off")
+      ->type_name("PASS")
+      ->allow_extra_args(false);
+  app.add_option("--kernel", a.kernels, "force a kernel, as conv2d:ref")
+      ->type_name("OP:VARIANT")
+      ->allow_extra_args(false);
+  app.add_flag("--exact", a.exact, "direct sums only: no Winograd, whose rounding errors are a few times larger");
   app.add_flag("--check", a.check,
                "hold the first run of every plan against the reference kernels, step by step (slow)");
   app.add_flag("-q,--quiet", a.quiet, "no progress");
@@ -116,6 +155,8 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   if (const auto* x = open("--seed", "Seed")) a.seed = std::stoull(*x);
   if (const auto* x = open("--clip-skip", "Clip skip")) a.clip_skip = whole(*x, where);
   if (const auto* x = open("--eta", "Eta")) a.eta = std::stod(*x), a.has_eta = true;
+  if (const auto* x = open("--guided-part", "Guided part")) a.guided_part = std::stof(*x);
+  if (const auto* x = open("--reuse-deep", "Reuse deep")) a.reuse_deep = whole(*x, where);
   if (const auto* x = open("--sampler", "Sampler")) a.sampler = *x;
   if (const auto* x = open("--schedule", "Schedule type"); x && *x != "Automatic") {
     a.schedule = *x;
@@ -123,6 +164,9 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   }
   if (const auto* x = open("--rng", "RNG")) a.rng = *x == "GPU" ? "cuda" : "cpu";
   if (const auto* x = open("--dtype", "Precision")) a.dtype = *x;
+  if (const auto* x = open("--lora", "LoRA"))
+    fmt::print(stderr, "{}: was made with the LoRAs {}; to repeat it, give their files with --lora\n", a.from_image,
+               *x);
   if (v.contains("Size") && app.count("--width") == 0 && app.count("--height") == 0) {
     const std::string& size = v.at("Size");
     const size_t cross = size.find('x');
@@ -147,6 +191,8 @@ Request make_request(const Arguments& a, const Pipeline& pipeline) {
   q.clip_skip = a.clip_skip;
   q.rng = parse_rng(a.rng);
   q.strength = a.strength;
+  q.guided_part = a.guided_part;
+  q.reuse_deep = a.reuse_deep;
   if (!a.image.empty()) {
     Image image = read_image(a.image);
     const auto fit = [&](int wanted, int have) {
@@ -183,6 +229,19 @@ void read_prompts(Arguments& a) {
   }
 }
 
+// Nothing where it was cancelled.
+std::unique_ptr<Checkpoint> open_model(const Arguments& a, const std::string& model, const std::atomic<bool>* stop) {
+  const CheckpointOptions options = checkpoint_options(a.model_options, model);
+  if (a.no_cache || !is_single_file(model)) return open_checkpoint(model, options);
+  if (!(a.cache_limit > 0 && a.cache_limit < 1e6))
+    throw usage_error("--cache-limit {}: wants a number of GiB above 0", a.cache_limit);
+  CacheOptions cache;
+  cache.limit_bytes = uint64_t(a.cache_limit * double(1 << 30));
+  cache.quiet = a.quiet;
+  cache.cancel = stop;
+  return open_cached(model, options, cache);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Makes pictures from prompts with a Stable Diffusion model.", "sdrun");
   Arguments a;
@@ -210,6 +269,9 @@ int run(int argc, char** argv) {
   options.session.device = device.device;
   options.session.check = a.check;
   options.session.threads = a.threads;
+  if (a.vae_tile != 0 && a.vae_tile < 128) throw usage_error("--vae-tile {}: wants 0, or 128 or more", a.vae_tile);
+  options.decode_tile = a.vae_tile;
+  options.session.exact = a.exact;
   for (const std::string& pass : a.disabled_passes) {
     check_pass_name(pass);
     options.session.disabled_passes.insert(pass);
@@ -219,13 +281,29 @@ int run(int argc, char** argv) {
     trace = std::make_unique<Trace>();
     options.session.trace = trace.get();
   }
+  for (const std::string& spec : a.embeddings) {
+    options.embeddings.push_back(read_textual_inversion(spec));
+    const TextualInversion& t = options.embeddings.back();
+    if (!a.quiet) fmt::print(stderr, "{}: the word {}, {}\n", t.path, t.word, t.summary());
+  }
   const std::atomic<bool>* stop = interrupted();
   const std::string model = a.model.empty() ? default_model() : a.model;
-  Pipeline pipeline(open_checkpoint(model), options);
+  std::unique_ptr<Checkpoint> checkpoint = open_model(a, model, stop);
+  if (!checkpoint) {
+    fmt::print(stderr, "sdrun: interrupted; nothing is written\n");
+    return int(ErrorKind::cancelled);
+  }
+  Pipeline pipeline(add_loras(std::move(checkpoint), a.loras, a.threads, a.quiet), options);
   if (!a.quiet)
     fmt::print(stderr, "{}: {} ({})\n", device_name(device.device), pipeline.session().backend().description(),
                device.why);
   const Request base = make_request(a, pipeline);
+  Ingredients ingredients{std::filesystem::path(model).filename().empty()
+                              ? std::filesystem::path(model).parent_path().filename().string()
+                              : std::filesystem::path(model).stem().string(),
+                          a.loras.summary(), ""};
+  for (const TextualInversion& t : options.embeddings)
+    ingredients.embeddings += (ingredients.embeddings.empty() ? "" : ", ") + t.word;
 
   const size_t count = a.prompts.size() * size_t(a.batch_count);
   size_t index = 0;
@@ -245,10 +323,7 @@ int run(int argc, char** argv) {
         return int(ErrorKind::cancelled);
       }
       const std::string path = output_name(a.output, index, count);
-      const std::string stem = std::filesystem::path(model).filename().empty()
-                                   ? std::filesystem::path(model).parent_path().filename().string()
-                                   : std::filesystem::path(model).stem().string();
-      write_png(path, *image, format_parameters(resolved, stem, options.dtype));
+      write_png(path, *image, format_parameters(resolved, ingredients, options.dtype));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       fmt::print("{}  {}x{}  seed {}  {:.2f} s\n", path, image->width, image->height, q.seed, seconds);
       std::fflush(stdout);
