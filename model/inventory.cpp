@@ -4,7 +4,6 @@
 
 #include "kernels/core/error.h"
 #include "model/clip.h"
-#include "model/configs.h"
 #include "model/unet.h"
 #include "model/vae.h"
 #include "runtime/graph.h"
@@ -55,9 +54,16 @@ std::vector<InventoryEntry> model_inventory(const Checkpoint& checkpoint) {
   }
   const UNetConfig unet = parse_unet_config(config("unet"), where("unet"));
   all.add("unet", build_unet(unet, {1, unet.sample_size, unet.sample_size, 77, DType::f32}));
-  const VaeConfig vae = parse_vae_config(config("vae"), where("vae"));
-  all.add("vae", build_vae_decoder(vae, {1, 8, 8, DType::f32}));
-  all.add("vae", build_vae_encoder(vae, {1, 8 * vae.factor(), 8 * vae.factor(), DType::f32}));
+  if (checkpoint.has_component("vae"))
+    for (InventoryEntry& e : vae_inventory(parse_vae_config(config("vae"), where("vae"))))
+      all.entries.push_back(std::move(e));
+  return all.entries;
+}
+
+std::vector<InventoryEntry> vae_inventory(const VaeConfig& config) {
+  Collector all;
+  all.add("vae", build_vae_decoder(config, {1, 8, 8, DType::f32}));
+  all.add("vae", build_vae_encoder(config, {1, 8 * config.factor(), 8 * config.factor(), DType::f32}));
   return all.entries;
 }
 

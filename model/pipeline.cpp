@@ -6,11 +6,15 @@
 
 #include "kernels/core/error.h"
 #include "model/clip.h"
+#include "model/tiles.h"
 #include "model/vae.h"
 
 namespace darkroom {
 
 namespace {
+
+// The refiner's scores for the negative prompt and the prompt.   Source: Podell et al., SDXL (2023), and its published pipeline.
+constexpr float kBadAesthetic = 2.5f, kGoodAesthetic = 6.0f;
 
 UNetConfig read_unet(const Checkpoint& c) {
   return parse_unet_config(c.required_text("unet/config.json"), c.where() + ": unet/config.json");
@@ -243,7 +247,11 @@ Conditioning Pipeline::make_conditioning(const Request& q, bool guided, int64_t*
   for (int row = 0; row < (guided ? 2 : 1); ++row) {
     if (is_xl()) {
       const float h = float(q.height), w = float(q.width);
-      c.time_ids.insert(c.time_ids.end(), {h, w, 0.0f, 0.0f, h, w});
+      c.time_ids.insert(c.time_ids.end(), {h, w, 0.0f, 0.0f});
+      if (time_id_count(unet_) == 6)
+        c.time_ids.insert(c.time_ids.end(), {h, w});
+      else
+        c.time_ids.push_back(guided && row == 0 ? kBadAesthetic : kGoodAesthetic);
     }
     if (unet_.time_cond_proj_dim > 0) {
       const std::vector<float> e = guidance_embedding(*q.cfg_scale, unet_.time_cond_proj_dim);
@@ -307,6 +315,28 @@ std::optional<Image> Pipeline::decode(const std::vector<float>& latents, int64_t
     image.pixels[i] =
         uint8_t(std::nearbyint(std::clamp(pixels[i] * 0.5f + 0.5f, 0.0f, 1.0f) * 255.0f));  // NaN becomes 0
   return image;
+}
+
+std::optional<Image> Pipeline::decode_tiles(const std::vector<float>& latents, int64_t height, int64_t width,
+                                            const std::atomic<bool>* cancel) {
+  const int64_t side = options_.decode_tile > 0 ? options_.decode_tile / size_unit() : std::max(height, width);
+  if (height <= side && width <= side) return decode(latents, height, width, cancel);
+  const TileAxis rows = tile_axis(height, side), columns = tile_axis(width, side);
+  TileBlender blender(rows, columns, size_unit());
+  const int64_t channels = vae_.latent_channels;
+  std::vector<float> tile;
+  for (size_t r = 0; r < rows.begin.size(); ++r)
+    for (size_t c = 0; c < columns.begin.size(); ++c) {
+      tile.clear();
+      for (int64_t y = 0; y < rows.length; ++y) {
+        const auto from = latents.begin() + ((rows.begin[r] + y) * width + columns.begin[c]) * channels;
+        tile.insert(tile.end(), from, from + columns.length * channels);
+      }
+      const std::optional<Image> image = decode(tile, rows.length, columns.length, cancel);
+      if (!image) return std::nullopt;
+      blender.add(r, c, image->pixels);
+    }
+  return Image{int(blender.width()), int(blender.height()), blender.finish()};
 }
 
 std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const ProgressCallback& progress,
@@ -403,7 +433,7 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
     }
     if (progress) progress(s + 1, total);
   }
-  return decode(x, H, W, cancel);
+  return decode_tiles(x, H, W, cancel);
 }
 
 std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_t tokens) const {

@@ -26,6 +26,7 @@ struct Image {
 struct PipelineOptions {
   DType dtype = DType::f32;  // of activations: f32 or bf16
   SessionOptions session;
+  int decode_tile = 0;  // pixels: larger pictures are decoded by tiles of this side (model/tiles.h); 0: as a whole
 };
 
 struct Request {
@@ -106,6 +107,8 @@ class Pipeline {
                                                  const std::atomic<bool>* cancel);
   std::optional<Image> decode(const std::vector<float>& latents, int64_t height, int64_t width,
                               const std::atomic<bool>* cancel);
+  std::optional<Image> decode_tiles(const std::vector<float>& latents, int64_t height, int64_t width,
+                                    const std::atomic<bool>* cancel);
   bool is_xl() const { return unet_.text_time; }
 
   std::unique_ptr<Checkpoint> checkpoint_;

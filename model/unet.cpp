@@ -71,13 +71,6 @@ class UNetBuilder {
     return root_.activation("time_act", x, Activation::silu, DType::f32);
   }
 
-  static int64_t time_id_count(const UNetConfig& config) {
-    // Base: original size, crop, target size. Refiner: original size, crop, aesthetic score. Told apart by the pooled width,
-    // which is a whole number of 64 in either.
-    const int64_t rest = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim;
-    return rest > 0 && config.projection_class_embeddings_input_dim != 2560 ? 6 : 5;
-  }
-
   // x + conv2(silu(norm2(conv1(silu(norm1(x))) + temb))), the input through a 1×1 where the width changes.
   ValueId resnet(const Scope& s, ValueId x, int64_t out) {
     ValueId h = s.group_norm("norm1", x, config_.norm_num_groups, config_.norm_eps);
@@ -181,6 +174,12 @@ class UNetBuilder {
 };
 
 }  // namespace
+
+int64_t time_id_count(const UNetConfig& config) {
+  // Told apart by the pooled width, which is a whole number of 64 in either.
+  const int64_t rest = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim;
+  return rest > 0 && config.projection_class_embeddings_input_dim != 2560 ? 6 : 5;
+}
 
 Graph build_unet(const UNetConfig& config, const UNetGraphOptions& options) {
   if (options.batch < 1 || options.height < 1 || options.width < 1 || options.tokens < 1)

@@ -22,6 +22,10 @@ struct UNetGraphOptions {
   DType dtype = DType::f32;
 };
 
+// text_time: how many numbers "time_ids" has. 6: original height and width, crop top and left, target height and width. 5, in the
+// refiner: an aesthetic score in place of the target size.
+int64_t time_id_count(const UNetConfig& config);
+
 // Weights are named "unet/…" as in diffusers. Throws usage_error where the options do not fit the config.
 Graph build_unet(const UNetConfig& config, const UNetGraphOptions& options);
 

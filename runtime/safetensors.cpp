@@ -13,6 +13,8 @@ namespace darkroom {
 namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the format's own limit
+constexpr size_t kMaxTensors = 100'000, kMaxValues = 1'000'000;
+constexpr int kMaxDepth = 3;  // the header, a tensor, its shape
 
 struct TypeInfo {
   std::string_view text;
@@ -26,10 +28,16 @@ constexpr TypeInfo kTypes[] = {
     {"BOOL", 8, DType::none}, {"F8_E4M3", 8, DType::none}, {"F8_E5M2", 8, DType::none}, {"C64", 64, DType::none},
 };
 
-// Parses the header; a key that stands twice in one object is an error, which the library would pass over.
+// Parses the header; a key that stands twice in one object is an error, which the library would pass over. What no model has is
+// refused while it is read, before it takes memory.
 nlohmann::json parse_header(std::string_view text, const std::string& path) {
   std::vector<std::set<std::string>> open;
-  const auto watch = [&](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
+  size_t values = 0;
+  const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
+    if (depth > kMaxDepth) throw file_error("{}: the header has brackets in brackets in brackets", path);
+    if (++values > kMaxValues) throw file_error("{}: the header has more than {} values", path, kMaxValues);
+    if (!open.empty() && open.front().size() > kMaxTensors)
+      throw file_error("{}: has more than {} tensors, which no model has", path, kMaxTensors);
     if (event == nlohmann::json::parse_event_t::object_start) open.emplace_back();
     if (event == nlohmann::json::parse_event_t::object_end) open.pop_back();
     if (event == nlohmann::json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second)

@@ -32,7 +32,8 @@ class Safetensors {
 
   const SafetensorsEntry* find(std::string_view name) const;
   const std::byte* data(const SafetensorsEntry& entry) const { return file_.data() + entry.offset; }
-  void release(const SafetensorsEntry& entry) const { file_.release(data(entry), entry.bytes); }
+  void release(const SafetensorsEntry& entry) const { release(data(entry), entry.bytes); }
+  void release(const std::byte* begin, size_t bytes) const { file_.release(begin, bytes); }
 
  private:
   MappedFile file_;

@@ -15,6 +15,13 @@ namespace {
 
 std::atomic<bool> interrupt_flag{false};
 
+// Names from files may hold anything; a message is one line.
+std::string one_line(std::string text) {
+  for (char& c : text)
+    if (uint8_t(c) < 0x20 || c == 0x7f) c = '?';
+  return text;
+}
+
 void on_signal(int signal) {
   if (interrupt_flag.exchange(true)) std::_Exit(128 + signal);
 }
@@ -54,7 +61,7 @@ int run_main(const char* program, int argc, char** argv, int (*body)(int, char**
   try {
     return body(argc, argv);
   } catch (const Error& e) {
-    fmt::print(stderr, "{}: {}\n", program, e.what());
+    fmt::print(stderr, "{}: {}\n", program, one_line(e.what()));
     return int(e.kind());
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "{}: out of memory\n", program);

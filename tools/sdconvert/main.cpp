@@ -7,8 +7,10 @@
 
 #include "kernels/core/error.h"
 #include "model/convert.h"
+#include "model/single_file_export.h"
 #include "model/synthetic.h"
 #include "runtime/weight_file.h"
+#include "tools/common/model_options.h"
 #include "tools/common/progress.h"
 #include "tools/common/run_main.h"
 
@@ -76,21 +78,27 @@ int verify(const std::string& path) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Makes .sdw weight files from diffusers folders.", "sdconvert");
+  CLI::App app("Makes .sdw weight files from checkpoints: diffusers folders, single .safetensors and .ckpt files.",
+               "sdconvert");
   app.set_version_flag("--version", version_text());
   app.footer(
-      "Examples:\n  sdconvert stable-diffusion-v1-5/ sd15.sdw --dtype f16\n  sdconvert inspect sd15.sdw\n"
+      "Examples:\n  sdconvert stable-diffusion-v1-5/ sd15.sdw --dtype f16\n"
+      "  sdconvert dreams.safetensors dreams.sdw --vae vae-ft-mse.safetensors\n"
+      "  sdconvert old.ckpt new.safetensors              one file into another of the same layout\n"
+      "  sdconvert inspect sd15.sdw\n"
       "Exit codes: 0 done, 2 wrong arguments, 3 a bad or missing file, 4 memory, 130 interrupted.");
   std::string source, target, dtype = "keep", family, inspected, verified;
   bool as_json = false, quiet = false;
-  app.add_option("SRC", source, "a diffusers folder (or a .sdw file, to change its type)");
-  app.add_option("OUT", target, "the .sdw file to write");
+  app.add_option("SRC", source, "a diffusers folder, a single .safetensors or .ckpt file, or a .sdw file");
+  app.add_option("OUT", target, "the .sdw file to write; .safetensors and .ckpt: one file in LDM's layout");
   app.add_option("--dtype", dtype, "type of the weights: keep f32 f16 bf16")
       ->check(CLI::IsMember({"keep", "f32", "f16", "bf16"}))
       ->capture_default_str();
   app.add_option("--synthetic", family, "weights of full size from a rule, in place of SRC: sd15 sd21 sdxl")
       ->type_name("FAMILY");
-  app.add_flag("-q,--quiet", quiet, "no progress");
+  ModelOptions model;
+  declare_model_options(app, model);
+  app.add_flag("-q,--quiet", quiet, "no progress, and not what was recognised");
   CLI::App* inspect_app = app.add_subcommand("inspect", "print what is in a .sdw file");
   inspect_app->add_option("FILE", inspected)->required();
   inspect_app->add_flag("--json", as_json, "as JSON, tensor by tensor");
@@ -108,16 +116,19 @@ int run(int argc, char** argv) {
   if (!family.empty() && !source.empty())
     throw usage_error("--synthetic takes the place of SRC: sdconvert --synthetic {} OUT.sdw", family);
   const std::unique_ptr<Checkpoint> checkpoint =
-      family.empty() ? open_checkpoint(source)
+      family.empty() ? open_checkpoint(source, checkpoint_options(model, source))
                      : std::unique_ptr<Checkpoint>(std::make_unique<SyntheticCheckpoint>(family));
   ConvertOptions options;
   if (dtype != "keep") options.dtype = dtype == "f32" ? DType::f32 : dtype == "f16" ? DType::f16 : DType::bf16;
   options.source_name =
       family.empty() ? std::filesystem::path(source).lexically_normal().filename().string() : "synthetic " + family;
+  if (!quiet)
+    for (const std::string& line : checkpoint->evidence()) fmt::print("{}\n", line);
   ProgressBar bar("convert", "MiB", quiet);
-  const bool done = convert(
-      *checkpoint, target, options,
-      [&](uint64_t n, uint64_t total) { bar.update(double(n) / kMiB, double(total) / kMiB); }, stop);
+  const auto progress = [&](uint64_t n, uint64_t total) { bar.update(double(n) / kMiB, double(total) / kMiB); };
+  const bool single = target.ends_with(".safetensors") || target.ends_with(".ckpt");
+  const bool done = single ? export_single_file(*checkpoint, target, options.dtype, progress, stop)
+                           : convert(*checkpoint, target, options, progress, stop);
   bar.finish();
   if (done) return 0;
   fmt::print(stderr, "sdconvert: interrupted; nothing is written\n");

@@ -10,6 +10,8 @@
 #include "runtime/mapped_file.h"
 #include "tools/common/default_model.h"
 #include "tools/common/image_io.h"
+#include "tools/common/model_cache.h"
+#include "tools/common/model_options.h"
 #include "tools/common/progress.h"
 #include "tools/common/run_main.h"
 #include "tools/sdrun/parameters.h"
@@ -22,11 +24,14 @@ struct Arguments {
   std::vector<std::string> prompts, more_prompts, disabled_passes, kernels;
   std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
                                    device = "cpu", dtype = "f32", image, mask, trace, from_image;
-  int width = 0, height = 0, steps = 0, clip_skip = 0, threads = default_threads();
+  int width = 0, height = 0, steps = 0, clip_skip = 0, vae_tile = 0, threads = default_threads();
   int64_t batch_count = 1;
   uint64_t seed = 0;
   float cfg_scale = 0, strength = 0.75f;
   double eta = 0;
+  ModelOptions model_options;
+  double cache_limit = 20;
+  bool no_cache = false;
   bool quiet = false, has_negative = false, has_cfg = false, has_eta = false;
 };
 
@@ -34,6 +39,7 @@ constexpr const char* kExamples = R"(
 Examples:
   sdrun "a red boat under a yellow moon"                     the model that comes with darkroom
   sdrun "a lighthouse, storm" -m sd15.sdw -o storm.png       a checkpoint of your own (sdconvert makes .sdw files)
+  sdrun "a lighthouse, storm" -m sd15.safetensors            one file from elsewhere, also .ckpt: converted once, kept in a cache
   sdrun "a lighthouse, storm" -m sd15.sdw -b 4 -s 7          four pictures with the seeds 7, 8, 9, 10
   sdrun "in winter" -m sd15.sdw -i storm.png --strength 0.6  begin with a picture
   sdrun --from-image out.png -m sd15.sdw                     once more what out.png says about itself
@@ -47,7 +53,14 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("PROMPT", a.prompts, "what the picture shows; several make several pictures");
   app.add_option("-p,--prompt", a.more_prompts, "the same")->type_name("TEXT");
   app.add_option("--prompts-file", a.prompts_file, "a prompt a line")->type_name("FILE");
-  app.add_option("-m,--model", a.model, "a .sdw file or a diffusers folder (default: Scenes)")->type_name("MODEL");
+  app.add_option("-m,--model", a.model,
+                 "a .sdw file, a diffusers folder, or a single .safetensors or .ckpt file (default: Scenes)")
+      ->type_name("MODEL");
+  declare_model_options(app, a.model_options);
+  app.add_flag("--no-cache", a.no_cache, "read a single file as it is each time, and write nothing");
+  app.add_option("--cache-limit", a.cache_limit, "size that converted single files may have together")
+      ->type_name("GIB")
+      ->capture_default_str();
   app.add_option("-o,--output", a.output, "PNG to write; several become NAME-1.png, NAME-2.png ...")
       ->type_name("FILE")
       ->capture_default_str();
@@ -82,6 +95,10 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--threads", a.threads, "threads")->type_name("N")->capture_default_str();
   app.add_option("--dtype", a.dtype, "type of activations: f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--vae-tile", a.vae_tile,
+                 "decode by overlapping tiles of this side, for less memory (pixels; 0: as a whole)")
+      ->type_name("N")
       ->capture_default_str();
   app.add_option("--trace", a.trace, "write a trace of every step, for Perfetto or chrome://tracing")
       ->type_name("FILE");
@@ -181,6 +198,19 @@ void read_prompts(Arguments& a) {
   }
 }
 
+// Nothing where it was cancelled.
+std::unique_ptr<Checkpoint> open_model(const Arguments& a, const std::string& model, const std::atomic<bool>* stop) {
+  const CheckpointOptions options = checkpoint_options(a.model_options, model);
+  if (a.no_cache || !is_single_file(model)) return open_checkpoint(model, options);
+  if (!(a.cache_limit > 0 && a.cache_limit < 1e6))
+    throw usage_error("--cache-limit {}: wants a number of GiB above 0", a.cache_limit);
+  CacheOptions cache;
+  cache.limit_bytes = uint64_t(a.cache_limit * double(1 << 30));
+  cache.quiet = a.quiet;
+  cache.cancel = stop;
+  return open_cached(model, options, cache);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Makes pictures from prompts with a Stable Diffusion model.", "sdrun");
   Arguments a;
@@ -206,6 +236,8 @@ int run(int argc, char** argv) {
   options.dtype = a.dtype == "bf16" ? DType::bf16 : DType::f32;
   options.session.device = parse_device(a.device);
   options.session.threads = a.threads;
+  if (a.vae_tile != 0 && a.vae_tile < 128) throw usage_error("--vae-tile {}: wants 0, or 128 or more", a.vae_tile);
+  options.decode_tile = a.vae_tile;
   for (const std::string& pass : a.disabled_passes) {
     check_pass_name(pass);
     options.session.disabled_passes.insert(pass);
@@ -217,7 +249,12 @@ int run(int argc, char** argv) {
   }
   const std::atomic<bool>* stop = interrupted();
   const std::string model = a.model.empty() ? default_model() : a.model;
-  Pipeline pipeline(open_checkpoint(model), options);
+  std::unique_ptr<Checkpoint> checkpoint = open_model(a, model, stop);
+  if (!checkpoint) {
+    fmt::print(stderr, "sdrun: interrupted; nothing is written\n");
+    return int(ErrorKind::cancelled);
+  }
+  Pipeline pipeline(std::move(checkpoint), options);
   const Request base = make_request(a, pipeline);
 
   const size_t count = a.prompts.size() * size_t(a.batch_count);
