@@ -71,7 +71,7 @@ void check_inventory(const Checkpoint& checkpoint, const std::vector<InventoryEn
   std::set<std::string> wanted;
   for (const InventoryEntry& e : inventory) {
     wanted.insert(e.full());
-    const WeightView have = checkpoint.find(e.full());
+    const WeightView have = checkpoint.describe(e.full());
     if (have.dtype == DType::none) throw file_error("{}: has no tensor {}", checkpoint.where(), e.full());
     if (!same_shape(have.shape, e.shape))
       throw file_error("{}: {} is {}, the model wants {}", checkpoint.where(), e.full(), have.shape.to_string(),

@@ -35,10 +35,18 @@ std::optional<std::string> special_token(const std::optional<std::string>& text,
   return std::nullopt;
 }
 
-// Where the text encoder's pooled output is taken: at the largest id in old configs, else at the first end token.
-int32_t pooled_index(const ClipTextConfig& config, const std::vector<int32_t>& ids, int32_t end) {
-  const auto at = config.eos_token_id == 2 ? std::ranges::max_element(ids) : std::ranges::find(ids, end);
+// Where the text encoder's pooled output is taken: at the largest of the model's own ids in old configs, else at the first end
+// token.
+int32_t pooled_index(const ClipTextConfig& config, int32_t own_ids, const std::vector<int32_t>& ids, int32_t end) {
+  const auto own = [&](int32_t id) { return id < own_ids ? id : -1; };
+  const auto at = config.eos_token_id == 2 ? std::ranges::max_element(ids, {}, own) : std::ranges::find(ids, end);
   return int32_t(at - ids.begin());
+}
+
+std::unique_ptr<Checkpoint> with_embeddings(std::unique_ptr<Checkpoint> checkpoint,
+                                            const std::vector<TextualInversion>& embeddings) {
+  if (embeddings.empty()) return checkpoint;
+  return std::make_unique<LearnedCheckpoint>(std::move(checkpoint), embeddings);
 }
 
 // LCM: the guidance scale as sinusoids.   Source: Luo et al. (2023), after Meng et al. (2023).
@@ -64,7 +72,7 @@ void draw(NoiseSource& source, int64_t channels, int64_t pixels, std::vector<flo
 }  // namespace
 
 Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions options)
-    : checkpoint_(std::move(checkpoint)),
+    : checkpoint_(with_embeddings(std::move(checkpoint), options.embeddings)),
       options_(std::move(options)),
       unet_(read_unet(*checkpoint_)),
       vae_(read_vae(*checkpoint_)),
@@ -105,21 +113,18 @@ void Pipeline::load_text_encoder(const std::string& component, const std::string
     tokenizer.add_special(*pad);
     pad_id = tokenizer.id_of(*pad);
   }
-  encoders_.push_back({component,
-                       parse_clip_text_config(c.required_text(config), c.where() + ": " + config),
-                       std::move(tokenizer),
-                       pad_id,
-                       nullptr,
-                       -2,
-                       {},
-                       {},
-                       {},
-                       {},
-                       {}});
-  const TextEncoder& e = encoders_.back();
-  if (int64_t(e.tokenizer.vocabulary_size()) > e.config.vocab_size)
-    throw file_error("{}: {} has {} entries, {} embeds {}", c.where(), folder, e.tokenizer.vocabulary_size(), component,
-                     e.config.vocab_size);
+  ClipTextConfig parsed = parse_clip_text_config(c.required_text(config), c.where() + ": " + config);
+  if (int64_t(tokenizer.vocabulary_size()) > parsed.vocab_size)
+    throw file_error("{}: {} has {} entries, {} embeds {}", c.where(), folder, tokenizer.vocabulary_size(), component,
+                     parsed.vocab_size);
+  const int32_t own_ids = int32_t(parsed.vocab_size);
+  for (const LearnedWord& w : learned_words(options_.embeddings, component, own_ids, parsed.hidden_size)) {
+    const int64_t count = w.vectors->count, room = parsed.max_position_embeddings - 2;
+    if (count > room) throw file_error("the word {} has {} vectors, a prompt has room for {}", w.word, count, room);
+    tokenizer.add_word(w.word, w.first, int32_t(count));
+    parsed.vocab_size += count;
+  }
+  encoders_.push_back({component, parsed, own_ids, std::move(tokenizer), pad_id, nullptr, -2, {}, {}, {}, {}, {}});
 }
 
 ResolvedRequest Pipeline::resolve(const Request& given) const {
@@ -211,7 +216,7 @@ Pipeline::EncodedPrompt Pipeline::encode_prompt(const std::string& prompt, int c
     result.context.resize(size_t(result.tokens) * width);
     for (size_t k = 0; k < chunks.size(); ++k) {
       e.ids = chunks[k].ids;
-      e.end_index[0] = pooled_index(e.config, e.ids, e.tokenizer.end_id());
+      e.end_index[0] = pooled_index(e.config, e.own_ids, e.ids, e.tokenizer.end_id());
       e.program->bind("input_ids", e.ids.data());
       e.program->run();
       apply_weights(chunks[k], e.hidden.data(), hidden);

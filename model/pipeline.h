@@ -14,6 +14,7 @@
 #include "model/prompt.h"
 #include "model/rng.h"
 #include "model/samplers.h"
+#include "model/textual_inversion.h"
 
 namespace darkroom {
 
@@ -27,6 +28,7 @@ struct PipelineOptions {
   DType dtype = DType::f32;  // of activations: f32 or bf16
   SessionOptions session;
   int decode_tile = 0;  // pixels: larger pictures are decoded by tiles of this side (model/tiles.h); 0: as a whole
+  std::vector<TextualInversion> embeddings;  // words that prompts may use besides the model's own
 };
 
 struct Request {
@@ -84,7 +86,8 @@ class Pipeline {
  private:
   struct TextEncoder {
     std::string component;
-    ClipTextConfig config;
+    ClipTextConfig config;  // vocab_size counts the learned words too
+    int32_t own_ids;        // those of the model's own vocabulary lie below
     Tokenizer tokenizer;
     int32_t pad_id;
     std::unique_ptr<Program> program;  // of the last clip skip asked for

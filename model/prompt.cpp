@@ -150,15 +150,20 @@ std::vector<PromptChunk> tokenize_prompt(const Tokenizer& tokenizer, std::string
   };
   for (const WeightedText& part : parse_prompt(prompt)) {
     if (part.starts_chunk) next_chunk(ids.size());
-    for (int32_t id : tokenizer.encode(part.text)) {
-      if (id == comma && ids.size() < room) {
+    const std::vector<int32_t> encoded = tokenizer.encode(part.text);
+    for (size_t i = 0; i < encoded.size();) {
+      const size_t n = size_t(tokenizer.word_length(encoded[i]));  // an added word is not torn apart
+      const bool full = ids.size() + n > room;
+      if (encoded[i] == comma && !full) {
         after_comma = ids.size() + 1;
-      } else if (ids.size() == room && after_comma > 0 && room - after_comma < kCommaReach) {
+      } else if (full && after_comma > 0 && ids.size() - after_comma < kCommaReach) {
         next_chunk(after_comma);
       }
-      if (ids.size() == room) next_chunk(room);
-      ids.push_back(id);
-      weights.push_back(part.weight);
+      if (ids.size() + n > room) next_chunk(ids.size());
+      for (size_t end = i + n; i < end; ++i) {
+        ids.push_back(encoded[i]);
+        weights.push_back(part.weight);
+      }
     }
   }
   if (!ids.empty() || chunks.empty()) next_chunk(ids.size());

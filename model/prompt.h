@@ -34,7 +34,8 @@ struct PromptChunk {
   int32_t end_index = 0;       // of the end token: where pooled outputs are taken
 };
 
-// At least one chunk; each of `length` tokens. pad_id: what follows the end token.
+// At least one chunk; each of `length` tokens. pad_id: what follows the end token. Words that were added to the tokenizer have
+// at most length − 2 ids.
 std::vector<PromptChunk> tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, int32_t pad_id,
                                          int length = 77);
 // A chunk of no words: to make two prompts equally long.

@@ -73,6 +73,13 @@ WeightView SyntheticCheckpoint::find(std::string_view name) const {
   return {DType::f32, e.shape, reinterpret_cast<const std::byte*>(values.data()), values.size() * sizeof(float)};
 }
 
+WeightView SyntheticCheckpoint::describe(std::string_view name) const {
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) return {};
+  const Shape& shape = found->second.shape;
+  return {DType::f32, shape, nullptr, size_t(shape.elements()) * sizeof(float)};
+}
+
 void SyntheticCheckpoint::release(std::string_view name) const {
   if (const auto found = made_.find(name); found != made_.end()) made_.erase(found);
 }

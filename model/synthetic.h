@@ -25,6 +25,7 @@ class SyntheticCheckpoint : public Checkpoint {
 
   // The tensor's numbers, made on demand in f32; they stay until release().
   WeightView find(std::string_view name) const override;
+  WeightView describe(std::string_view name) const override;
   void release(std::string_view name) const override;
   std::string where() const override { return "synthetic " + family_; }
   std::optional<std::string> text(std::string_view name) const override;

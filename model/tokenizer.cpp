@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <memory>
@@ -50,7 +51,7 @@ const ByteAlphabet& alphabet() {
   return a;
 }
 
-// The characters of a text in normal form C.
+// The characters of a text in normal form C and lower case.
 std::vector<int32_t> normalized(std::string_view text) {
   utf8proc_uint8_t* composed = nullptr;
   const utf8proc_ssize_t size =
@@ -63,8 +64,12 @@ std::vector<int32_t> normalized(std::string_view text) {
     utf8proc_int32_t c = 0;
     const utf8proc_ssize_t n = utf8proc_iterate(composed + at, size - at, &c);
     if (n <= 0) throw usage_error("the prompt is no valid UTF-8 at byte {}", at);
-    characters.push_back(c);
     at += n;
+    if (c == 0x130) {  // the one letter whose lower case is two characters
+      characters.insert(characters.end(), {'i', 0x307});
+    } else {
+      characters.push_back(utf8proc_tolower(c));
+    }
   }
   return characters;
 }
@@ -84,7 +89,7 @@ bool is_number(int32_t c) {
 }
 
 // Length in characters of the word that begins at `at`, which is no space.
-size_t word_length(const std::vector<int32_t>& text, size_t at) {
+size_t piece_length(const std::vector<int32_t>& text, size_t at) {
   if (text[at] == '\'') {
     for (const std::string_view tail : {"s", "t", "re", "ve", "m", "ll", "d"}) {
       size_t n = 0;
@@ -150,7 +155,7 @@ Tokenizer::Tokenizer(std::string_view merges, std::optional<std::string_view> vo
   };
   begin_ = need(std::string(kBegin));
   end_ = need(std::string(kEnd));
-  specials_ = {{std::string(kBegin), begin_}, {std::string(kEnd), end_}};
+  specials_ = {{normalized(kBegin), begin_, 1, false}, {normalized(kEnd), end_, 1, false}};
   for (size_t b = 0; b < 256; ++b) {
     bytes_[b] = need(alphabet().text[b]);
     last_bytes_[b] = need(alphabet().text[b] + std::string(kWordEnd));
@@ -162,16 +167,38 @@ Tokenizer::Tokenizer(std::string_view merges, std::optional<std::string_view> vo
 void Tokenizer::add_special(const std::string& entry) {
   const int32_t id = id_of(entry);
   if (id < 0) throw file_error("the vocabulary has no entry {} for the special token", entry);
-  if (id != begin_ && id != end_) specials_.push_back({entry, id});
+  if (id != begin_ && id != end_) specials_.push_back({normalized(entry), id, 1, false});
 }
 
-const Tokenizer::Special* Tokenizer::special_at(const std::vector<int32_t>& characters, size_t at) const {
-  for (const Special& special : specials_) {
-    size_t n = 0;
-    while (n < special.text.size() && at + n < characters.size() && characters[at + n] == special.text[n]) ++n;
-    if (n == special.text.size()) return &special;
+void Tokenizer::add_word(std::string_view word, int32_t first, int32_t count) {
+  Special added{normalized(word), first, count, true};
+  if (added.characters.empty() || std::ranges::any_of(added.characters, is_space))
+    throw usage_error("\"{}\" is no word that a prompt can hold: wants one or more characters, no spaces", word);
+  for (const Special& s : specials_)
+    if (s.characters == added.characters) throw usage_error("the word {} has a meaning already", word);
+  specials_.push_back(std::move(added));
+}
+
+int32_t Tokenizer::word_length(int32_t id) const {
+  for (const Special& s : specials_)
+    if (s.first == id) return s.count;
+  return 1;
+}
+
+const Tokenizer::Special* Tokenizer::special_at(const std::vector<int32_t>& text, size_t at) const {
+  const auto in_word = [&](size_t i) { return is_letter(text[i]) || is_number(text[i]); };
+  const Special* longest = nullptr;
+  for (const Special& s : specials_) {
+    const size_t n = s.characters.size();
+    if (n > text.size() - at ||
+        !std::equal(s.characters.begin(), s.characters.end(), text.begin() + std::ptrdiff_t(at)))
+      continue;
+    if (s.whole_word && ((at > 0 && in_word(at - 1) && in_word(at)) ||
+                         (at + n < text.size() && in_word(at + n - 1) && in_word(at + n))))
+      continue;
+    if (!longest || n > longest->characters.size()) longest = &s;
   }
-  return nullptr;
+  return longest;
 }
 
 int32_t Tokenizer::id_of(const std::string& entry) const {
@@ -201,14 +228,7 @@ void Tokenizer::encode_word(std::string_view word, std::vector<int32_t>& out) co
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
-  std::vector<int32_t> characters;
-  for (int32_t c : normalized(text)) {
-    if (c == 0x130) {  // the one letter whose lower case is two characters
-      characters.insert(characters.end(), {'i', 0x307});
-    } else {
-      characters.push_back(utf8proc_tolower(c));
-    }
-  }
+  const std::vector<int32_t> characters = normalized(text);
   std::vector<int32_t> ids;
   for (size_t at = 0; at < characters.size();) {
     if (is_space(characters[at])) {
@@ -216,11 +236,11 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
       continue;
     }
     if (const Special* special = special_at(characters, at)) {  // written out, it means itself
-      ids.push_back(special->id);
-      at += special->text.size();
+      for (int32_t i = 0; i < special->count; ++i) ids.push_back(special->first + i);
+      at += special->characters.size();
       continue;
     }
-    size_t length = word_length(characters, at);
+    size_t length = piece_length(characters, at);
     for (size_t i = 1; i < length; ++i)
       if (special_at(characters, at + i)) length = i;
     std::string word;

@@ -24,6 +24,13 @@ class Tokenizer {
   // with "!" mean it so. Throws file_error where the vocabulary does not have it.
   void add_special(const std::string& entry);
 
+  // From now on this word stands for the ids first … first + count − 1, which the vocabulary does not have: a textual
+  // inversion. It is found where no letter or number continues it. Throws usage_error on a word that is empty, that has
+  // spaces in it, or that is there already.
+  void add_word(std::string_view word, int32_t first, int32_t count);
+  // How many ids, this one included, an added word that begins with it has; 1 for all others.
+  int32_t word_length(int32_t id) const;
+
   // Without begin and end. Throws usage_error on text that is no valid UTF-8.
   std::vector<int32_t> encode(std::string_view text) const;
 
@@ -38,10 +45,11 @@ class Tokenizer {
     int32_t rank, id;
   };
   struct Special {
-    std::string text;
-    int32_t id;
+    std::vector<int32_t> characters;  // normalised as texts are
+    int32_t first, count;             // ids
+    bool whole_word;                  // only where no letter or number continues it
   };
-  // The special token that begins at a character; null where none does.
+  // The longest special token or added word that begins at a character; null where none does.
   const Special* special_at(const std::vector<int32_t>& characters, size_t at) const;
   void encode_word(std::string_view word, std::vector<int32_t>& out) const;
 
@@ -49,7 +57,7 @@ class Tokenizer {
   std::unordered_map<uint64_t, Merge> merges_;  // by left << 32 | right
   int32_t bytes_[256], last_bytes_[256];        // ids of single bytes, within and at the end of a word
   int32_t begin_ = 0, end_ = 0;
-  std::vector<Special> specials_;  // ASCII, lower case
+  std::vector<Special> specials_;
 };
 
 }  // namespace darkroom

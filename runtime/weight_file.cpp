@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "kernels/core/error.h"
+#include "runtime/q8.h"
 #include "runtime/weight_file_layout.h"
 
 namespace darkroom {
@@ -20,6 +21,17 @@ T read_record(const std::byte* p) {
   T record;
   std::memcpy(&record, p, sizeof(T));
   return record;
+}
+
+// What the encoding says about a tensor: bytes as a whole, and elements and bytes of a block.
+struct Storage {
+  uint64_t bytes;
+  uint32_t block_elements, block_bytes;
+};
+Storage storage_of(WeightEncoding encoding, DType dtype, const Shape& shape) {
+  if (encoding == WeightEncoding::q8)
+    return {q8_layout(shape).bytes(), uint32_t(kQ8Block), uint32_t(kQ8Block + int64_t(sizeof(f16_t)))};
+  return {uint64_t(shape.elements()) * dtype_size(dtype), 1, uint32_t(dtype_size(dtype))};
 }
 
 bool all_zero(const uint8_t* p, size_t n) {
@@ -110,22 +122,30 @@ WeightFile::WeightFile(const std::string& path) : file_(path) {
     t.component = r.component;
     const std::string full = components_[t.component] + "/" + t.name;
     t.dtype = DType(r.dtype);
-    if (r.encoding != sdw::kPlain) throw fail(fmt::format("{}: encoding {} is not implemented", full, r.encoding));
-    if (t.dtype != DType::f32 && t.dtype != DType::f16 && t.dtype != DType::bf16)
+    t.encoding = WeightEncoding(r.encoding);
+    const bool q8 = t.encoding == WeightEncoding::q8;
+    if (!q8 && t.encoding != WeightEncoding::plain)
+      throw fail(fmt::format("{}: encoding {} is not implemented", full, r.encoding));
+    if (q8 && !(header.features & sdw::kFeatureQ8))
+      throw fail(fmt::format("{}: is q8, the header's features say that nothing is", full));
+    if ((t.dtype != DType::f32 && t.dtype != DType::f16 && t.dtype != DType::bf16) || (q8 && t.dtype != DType::f16))
       throw fail(fmt::format("{}: type {} is not implemented", full, r.dtype));
-    if (r.rank < 1 || r.rank > kMaxRank || !all_zero(r.reserved, sizeof(r.reserved)) || r.block_elements != 1 ||
-        r.block_bytes != dtype_size(t.dtype))
+    if (r.rank < 1 || r.rank > kMaxRank || (q8 && r.rank != 2 && r.rank != 4) ||
+        !all_zero(r.reserved, sizeof(r.reserved)))
       throw fail(fmt::format("{}: its record is not valid", full));
-    uint64_t bytes = dtype_size(t.dtype);
+    uint64_t room = uint64_t(std::numeric_limits<int64_t>::max()) / dtype_size(t.dtype);
     for (size_t d = 0; d < 4; ++d) {
       const uint64_t n = r.shape[d];
-      if (n == 0 || (d >= r.rank && n != 1) || n > uint64_t(std::numeric_limits<int64_t>::max()) / bytes)
-        throw fail(fmt::format("{}: its shape is not valid", full));
-      bytes *= n;
+      if (n == 0 || (d >= r.rank && n != 1) || n > room) throw fail(fmt::format("{}: its shape is not valid", full));
+      room /= n;
       if (d < r.rank) t.shape.push_back(int64_t(n));
     }
-    if (bytes != r.bytes)
-      throw fail(fmt::format("{}: has {} bytes, its shape {} takes {}", full, r.bytes, t.shape.to_string(), bytes));
+    const Storage storage = storage_of(t.encoding, t.dtype, t.shape);
+    if (r.block_elements != storage.block_elements || r.block_bytes != storage.block_bytes)
+      throw fail(fmt::format("{}: its record is not valid", full));
+    if (storage.bytes != r.bytes)
+      throw fail(
+          fmt::format("{}: has {} bytes, its shape {} takes {}", full, r.bytes, t.shape.to_string(), storage.bytes));
     t.offset = r.offset;
     t.bytes = r.bytes;
     t.checksum = r.checksum;
@@ -178,14 +198,16 @@ void WeightFileWriter::add_text(std::string name, std::string text) {
   texts_.push_back({std::move(name), std::move(text)});
 }
 
-void WeightFileWriter::add_tensor(const std::string& component, std::string name, DType dtype, const Shape& shape) {
+void WeightFileWriter::add_tensor(const std::string& component, std::string name, DType dtype, const Shape& shape,
+                                  WeightEncoding encoding) {
   if (components_.empty() || components_.back() != component) components_.push_back(component);
   WeightFileTensor t;
   t.name = std::move(name);
   t.component = components_.size() - 1;
+  t.encoding = encoding;
   t.dtype = dtype;
   t.shape = shape;
-  t.bytes = uint64_t(shape.elements()) * dtype_size(dtype);
+  t.bytes = storage_of(encoding, dtype, shape).bytes;
   tensors_.push_back(std::move(t));
 }
 
@@ -254,15 +276,16 @@ void WeightFileWriter::commit() {
     sdw::Tensor r = {};
     name(r, t.name);
     r.component = uint32_t(t.component);
-    r.encoding = sdw::kPlain;
+    r.encoding = uint16_t(t.encoding);
     r.dtype = uint8_t(t.dtype);
     r.rank = uint8_t(t.shape.rank());
     for (int d = 0; d < 4; ++d) r.shape[d] = d < t.shape.rank() ? uint64_t(t.shape[d]) : 1;
     r.offset = t.offset;
     r.bytes = t.bytes;
     r.checksum = t.checksum;
-    r.block_elements = 1;
-    r.block_bytes = uint32_t(dtype_size(t.dtype));
+    const Storage storage = storage_of(t.encoding, t.dtype, t.shape);
+    r.block_elements = storage.block_elements;
+    r.block_bytes = storage.block_bytes;
     put(r);
   }
   for (const Text& t : texts_) {
@@ -281,6 +304,8 @@ void WeightFileWriter::commit() {
   std::memcpy(h.magic, sdw::kMagic, 8);
   h.version = sdw::kVersion;
   h.header_bytes = sizeof(h);
+  for (const WeightFileTensor& tensor : tensors_)
+    if (tensor.encoding == WeightEncoding::q8) h.features |= sdw::kFeatureQ8;
   h.file_bytes = end_;
   h.directory_offset = sizeof(h);
   h.directory_bytes = directory.size();

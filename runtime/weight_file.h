@@ -17,9 +17,16 @@ namespace darkroom {
 inline constexpr size_t kWeightAlignment = 64;       // of a tensor
 inline constexpr size_t kComponentAlignment = 4096;  // of a component's first tensor
 
+// The numbers are those of the file.
+enum class WeightEncoding : uint16_t {
+  plain = 0,  // elements of the dtype in row-major order
+  q8 = 1,     // runtime/q8.h; the dtype, f16, is that of the scales
+};
+
 struct WeightFileTensor {
   std::string name;  // within its component
   size_t component = 0;
+  WeightEncoding encoding = WeightEncoding::plain;
   DType dtype = DType::none;
   Shape shape;
   uint64_t offset = 0, bytes = 0, checksum = 0;
@@ -63,7 +70,8 @@ class WeightFileWriter {
 
   void add_text(std::string name, std::string text);
   // A component's tensors are declared one after the other.
-  void add_tensor(const std::string& component, std::string name, DType dtype, const Shape& shape);
+  void add_tensor(const std::string& component, std::string name, DType dtype, const Shape& shape,
+                  WeightEncoding encoding = WeightEncoding::plain);
 
   // Lays the file out and writes the texts. Nothing may be added after it.
   void begin();

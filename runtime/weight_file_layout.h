@@ -8,9 +8,8 @@ namespace darkroom::sdw {
 inline constexpr char kMagic[8] = {'\x89', 'S', 'D', 'W', '\r', '\n', '\x1a', '\n'};
 inline constexpr char kTrailerMagic[8] = {'S', 'D', 'W', ' ', 'e', 'n', 'd', '\n'};
 inline constexpr uint32_t kVersion = 1;
-inline constexpr uint64_t kKnownFeatures = 0;
-inline constexpr uint16_t kPlain =
-    0;  // encoding: elements in row-major order; others are block-quantised types to come
+inline constexpr uint64_t kFeatureQ8 = 1;  // there are tensors of encoding 1
+inline constexpr uint64_t kKnownFeatures = kFeatureQ8;
 
 struct Header {  // 256 bytes at offset 0
   char magic[8];
@@ -38,7 +37,7 @@ static_assert(sizeof(Component) == 64);
 struct Tensor {  // 128 bytes
   uint32_t name_offset, name_bytes;
   uint32_t component;
-  uint16_t encoding;
+  uint16_t encoding;  // WeightEncoding
   uint8_t dtype, rank;
   uint64_t shape[4];  // 1 beyond rank
   uint64_t offset, bytes;

@@ -22,13 +22,22 @@ struct WeightView {
   size_t bytes = 0;
 };
 
+// `count` elements of f32, f16 or bf16, from element `first` on, as floats; and back, rounded to nearest. The stored side need
+// not be aligned: safetensors do not promise any.
+void read_elements(DType dtype, const std::byte* data, int64_t first, int64_t count, float* out);
+void write_elements(DType dtype, const float* values, int64_t count, std::byte* out);
+
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
 
   // The tensor, or a view with dtype none where the source has none of that name.
-  // A source may materialise the data on demand (synthetic weights): the view is then valid until release(name).
+  // A source may materialise the data on demand (synthetic, merged or quantised weights): the view is then valid until
+  // release(name).
   virtual WeightView find(std::string_view name) const = 0;
+
+  // What find() would return, for those who want type and shape alone: no data is made, and `data` may be null.
+  virtual WeightView describe(std::string_view name) const { return find(name); }
 
   // The caller has packed or copied the tensor: its pages may leave memory. The view may be asked for again.
   virtual void release(std::string_view name) const = 0;

@@ -6,21 +6,15 @@ namespace darkroom {
 
 namespace {
 
-float element(const WeightView& v, int64_t i) {
-  if (v.dtype == DType::f32) return reinterpret_cast<const float*>(v.data)[i];
-  if (v.dtype == DType::f16) return to_float(reinterpret_cast<const f16_t*>(v.data)[i]);
-  return to_float(reinterpret_cast<const bf16_t*>(v.data)[i]);
-}
-
 bool is_weight_dtype(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
 
 }  // namespace
 
-std::vector<TensorView> WeightStore::parts(const Value& weight) const {
+std::vector<TensorView> WeightStore::parts(const Value& weight, bool with_data) const {
   std::vector<TensorView> views;
   int64_t rows = 0;
   for (const std::string& name : weight.parts) {
-    const WeightView v = source_.find(name);
+    const WeightView v = with_data ? source_.find(name) : source_.describe(name);
     if (v.dtype == DType::none) throw file_error("{}: has no tensor {}", source_.where(), name);
     if (!is_weight_dtype(v.dtype))
       throw file_error("{}: {} is {}; weights are f32, f16 or bf16", source_.where(), name, dtype_name(v.dtype));
@@ -55,7 +49,7 @@ void* WeightStore::allocate(size_t bytes, const std::string& key) {
 
 void WeightStore::resolve(Graph& graph) const {
   for (Value& v : graph.mutable_values())
-    if (v.kind == ValueKind::weight) v.dtype = parts(v)[0].dtype;
+    if (v.kind == ValueKind::weight) v.dtype = parts(v, /*with_data=*/false)[0].dtype;
   // Small weights reach kernels in f32.
   for (const Node& node : graph.nodes())
     for (size_t i = 0; i < node.inputs.size(); ++i)
@@ -71,7 +65,7 @@ void WeightStore::bind(const Plan& plan, const Step& step, KernelCall& call) {
     if (node.inputs[size_t(slot)] == kNoValue || op.role(slot) == SlotRole::activation) continue;
     const Value& weight = plan.graph.value(node.inputs[size_t(slot)]);
     if (op.role(slot) == SlotRole::table) {
-      call.in[slot].data = parts(weight)[0].data;
+      call.in[slot].data = parts(weight, /*with_data=*/true)[0].data;
       continue;
     }
     const bool packed = op.role(slot) == SlotRole::packed;
@@ -83,7 +77,7 @@ void WeightStore::bind(const Plan& plan, const Step& step, KernelCall& call) {
     if (const auto found = memory_.find(key); found != memory_.end()) {
       memory = found->second.data();
     } else if (packed) {
-      const std::vector<TensorView> views = parts(weight);
+      const std::vector<TensorView> views = parts(weight, /*with_data=*/true);
       memory = allocate(kernel.packed_bytes(call), key);
       backend_.pack(kernel, call, views, memory);
       release(weight);
@@ -92,7 +86,9 @@ void WeightStore::bind(const Plan& plan, const Step& step, KernelCall& call) {
       std::vector<float> values;
       for (const std::string& name : weight.parts) {
         const WeightView v = source_.find(name);
-        for (int64_t i = 0; i < v.shape.elements(); ++i) values.push_back(element(v, i));
+        const size_t at = values.size();
+        values.resize(at + size_t(v.shape.elements()));
+        read_elements(v.dtype, v.data, 0, v.shape.elements(), values.data() + at);
       }
       memory = allocate(values.size() * sizeof(float), key);
       backend_.upload(memory, values.data(), values.size() * sizeof(float));

@@ -28,7 +28,7 @@ class WeightStore {
   size_t bytes() const { return bytes_; }
 
  private:
-  std::vector<TensorView> parts(const Value& weight) const;
+  std::vector<TensorView> parts(const Value& weight, bool with_data) const;
   void release(const Value& weight) const;
   void* allocate(size_t bytes, const std::string& key);
 

@@ -10,6 +10,7 @@
 #include "runtime/mapped_file.h"
 #include "tools/common/default_model.h"
 #include "tools/common/image_io.h"
+#include "tools/common/lora_options.h"
 #include "tools/common/model_cache.h"
 #include "tools/common/model_options.h"
 #include "tools/common/progress.h"
@@ -21,7 +22,7 @@ namespace {
 using namespace darkroom;
 
 struct Arguments {
-  std::vector<std::string> prompts, more_prompts, disabled_passes, kernels;
+  std::vector<std::string> prompts, more_prompts, embeddings, disabled_passes, kernels;
   std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
                                    device = "cpu", dtype = "f32", image, mask, trace, from_image;
   int width = 0, height = 0, steps = 0, clip_skip = 0, vae_tile = 0, threads = default_threads();
@@ -33,6 +34,7 @@ struct Arguments {
   double cache_limit = 20;
   bool no_cache = false;
   bool quiet = false, has_negative = false, has_cfg = false, has_eta = false;
+  LoraOptions loras;
 };
 
 constexpr const char* kExamples = R"(
@@ -61,6 +63,11 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--cache-limit", a.cache_limit, "size that converted single files may have together")
       ->type_name("GIB")
       ->capture_default_str();
+  a.loras.declare(app);
+  app.add_option("--embedding", a.embeddings,
+                 "a textual inversion: its word may stand in prompts (default: its file's name)")
+      ->type_name("FILE[:WORD]")
+      ->allow_extra_args(false);
   app.add_option("-o,--output", a.output, "PNG to write; several become NAME-1.png, NAME-2.png ...")
       ->type_name("FILE")
       ->capture_default_str();
@@ -102,8 +109,12 @@ void declare(CLI::App& app, Arguments& a) {
       ->capture_default_str();
   app.add_option("--trace", a.trace, "write a trace of every step, for Perfetto or chrome://tracing")
       ->type_name("FILE");
-  app.add_option("--no-fuse", a.disabled_passes, "switch a fusion pass off")->type_name("PASS");
-  app.add_option("--kernel", a.kernels, "force a kernel, as conv2d:ref")->type_name("OP:VARIANT");
+  app.add_option("--no-fuse", a.disabled_passes, "switch a fusion pass off")
+      ->type_name("PASS")
+      ->allow_extra_args(false);
+  app.add_option("--kernel", a.kernels, "force a kernel, as conv2d:ref")
+      ->type_name("OP:VARIANT")
+      ->allow_extra_args(false);
   app.add_flag("-q,--quiet", a.quiet, "no progress");
 }
 
@@ -138,6 +149,9 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   }
   if (const auto* x = open("--rng", "RNG")) a.rng = *x == "GPU" ? "cuda" : "cpu";
   if (const auto* x = open("--dtype", "Precision")) a.dtype = *x;
+  if (const auto* x = open("--lora", "LoRA"))
+    fmt::print(stderr, "{}: was made with the LoRAs {}; to repeat it, give their files with --lora\n", a.from_image,
+               *x);
   if (v.contains("Size") && app.count("--width") == 0 && app.count("--height") == 0) {
     const std::string& size = v.at("Size");
     const size_t cross = size.find('x');
@@ -247,6 +261,11 @@ int run(int argc, char** argv) {
     trace = std::make_unique<Trace>();
     options.session.trace = trace.get();
   }
+  for (const std::string& spec : a.embeddings) {
+    options.embeddings.push_back(read_textual_inversion(spec));
+    const TextualInversion& t = options.embeddings.back();
+    if (!a.quiet) fmt::print(stderr, "{}: the word {}, {}\n", t.path, t.word, t.summary());
+  }
   const std::atomic<bool>* stop = interrupted();
   const std::string model = a.model.empty() ? default_model() : a.model;
   std::unique_ptr<Checkpoint> checkpoint = open_model(a, model, stop);
@@ -254,8 +273,14 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "sdrun: interrupted; nothing is written\n");
     return int(ErrorKind::cancelled);
   }
-  Pipeline pipeline(std::move(checkpoint), options);
+  Pipeline pipeline(add_loras(std::move(checkpoint), a.loras, a.threads, a.quiet), options);
   const Request base = make_request(a, pipeline);
+  Ingredients ingredients{std::filesystem::path(model).filename().empty()
+                              ? std::filesystem::path(model).parent_path().filename().string()
+                              : std::filesystem::path(model).stem().string(),
+                          a.loras.summary(), ""};
+  for (const TextualInversion& t : options.embeddings)
+    ingredients.embeddings += (ingredients.embeddings.empty() ? "" : ", ") + t.word;
 
   const size_t count = a.prompts.size() * size_t(a.batch_count);
   size_t index = 0;
@@ -275,10 +300,7 @@ int run(int argc, char** argv) {
         return int(ErrorKind::cancelled);
       }
       const std::string path = output_name(a.output, index, count);
-      const std::string stem = std::filesystem::path(model).filename().empty()
-                                   ? std::filesystem::path(model).parent_path().filename().string()
-                                   : std::filesystem::path(model).stem().string();
-      write_png(path, *image, format_parameters(resolved, stem, options.dtype));
+      write_png(path, *image, format_parameters(resolved, ingredients, options.dtype));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       fmt::print("{}  {}x{}  seed {}  {:.2f} s\n", path, image->width, image->height, q.seed, seconds);
       std::fflush(stdout);

@@ -39,7 +39,7 @@ std::string trimmed(std::string s) {
 
 }  // namespace
 
-std::string format_parameters(const ResolvedRequest& resolved, const std::string& model, DType dtype) {
+std::string format_parameters(const ResolvedRequest& resolved, const Ingredients& ingredients, DType dtype) {
   const Request& q = resolved.request;
   std::string s = q.prompt;
   if (q.negative_prompt) s += std::string(kNegative) + *q.negative_prompt;
@@ -50,7 +50,9 @@ std::string format_parameters(const ResolvedRequest& resolved, const std::string
   for (const auto& [kind, name] : kScheduleTitles)
     if (q.schedule == kind) s += fmt::format(", Schedule type: {}", name);
   s += fmt::format(", CFG scale: {:g}, Seed: {}, Size: {}x{}, Model: {}", *q.cfg_scale, q.seed, q.width, q.height,
-                   quoted(model));
+                   quoted(ingredients.model));
+  if (!ingredients.loras.empty()) s += fmt::format(", LoRA: {}", quoted(ingredients.loras));
+  if (!ingredients.embeddings.empty()) s += fmt::format(", Embeddings: {}", quoted(ingredients.embeddings));
   if (q.eta) s += fmt::format(", Eta: {:g}", *q.eta);
   if (q.image) s += fmt::format(", Denoising strength: {:g}", q.strength);
   if (q.clip_skip > 0) s += fmt::format(", Clip skip: {}", q.clip_skip);

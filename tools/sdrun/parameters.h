@@ -11,7 +11,12 @@
 
 namespace darkroom {
 
-std::string format_parameters(const ResolvedRequest& request, const std::string& model, DType dtype);
+// What a picture is made from, by names: the model, "lora:0.8, other:1", "word, other"; "" for none.
+struct Ingredients {
+  std::string model, loras, embeddings;
+};
+
+std::string format_parameters(const ResolvedRequest& request, const Ingredients& ingredients, DType dtype);
 
 // What a picture's parameters say. Keys as they stand there ("Steps", "CFG scale"); the prompts under "prompt" and
 // "negative". Throws file_error where there are no parameters in the text.
