@@ -36,8 +36,8 @@ std::map<std::string, std::string, std::less<>> layer_names(const Checkpoint& ch
 
 // [O, I, KH, KW] of a layer's change, and of a weight: a 1×1 convolution and a linear layer are the same.
 Shape change_shape(const LoraFile::Layer& layer) {
-  const auto dim = [](const SafetensorsEntry& e, size_t i) { return i < e.shape.size() ? e.shape[i] : 1; };
-  const SafetensorsEntry& window = layer.mid ? *layer.mid : *layer.down;
+  const auto dim = [](const StoredTensor& e, size_t i) { return i < e.shape.size() ? e.shape[i] : 1; };
+  const StoredTensor& window = layer.mid ? *layer.mid : *layer.down;
   return {dim(*layer.up, 0), dim(*layer.down, 1), dim(window, 2), dim(window, 3)};
 }
 Shape weight_shape(const Shape& s) { return {s[0], s[1], s.rank() > 2 ? s[2] : 1, s.rank() > 2 ? s[3] : 1}; }

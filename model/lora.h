@@ -51,6 +51,7 @@ class LoraCheckpoint : public Checkpoint {
   std::vector<std::string> texts() const override { return base_->texts(); }
   bool has_component(std::string_view component) const override { return base_->has_component(component); }
   std::vector<std::string> tensors() const override { return base_->tensors(); }
+  std::vector<std::string> evidence() const override { return base_->evidence(); }
 
  private:
   struct Change {

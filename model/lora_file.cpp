@@ -1,5 +1,6 @@
 #include "model/lora_file.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -11,12 +12,12 @@ namespace darkroom {
 
 namespace {
 
-int64_t dim(const SafetensorsEntry& e, size_t i) { return i < e.shape.size() ? e.shape[i] : 1; }
+int64_t dim(const StoredTensor& e, size_t i) { return i < e.shape.size() ? e.shape[i] : 1; }
 
 // What PEFT wrote into the file's metadata about itself: numbers by "unet.lora_alpha", "unet.use_rslora" ...
 class PeftMetadata {
  public:
-  PeftMetadata(const Safetensors& file) {
+  PeftMetadata(const TensorFile& file) {
     const auto text = file.metadata().find("lora_adapter_metadata");
     if (text == file.metadata().end()) return;
     json_ = nlohmann::json::parse(text->second, nullptr, /*allow_exceptions=*/false);
@@ -50,7 +51,7 @@ class PeftMetadata {
 
 LoraFile::LoraFile(const std::string& path) : file_(path) {
   std::map<std::string, double, std::less<>> alphas;
-  for (const auto& [name, entry] : file_.entries()) {
+  for (const auto& [name, entry] : file_.tensors()) {
     const std::optional<LoraKey> key = split_lora_key(name);
     if (!key) {
       if (const std::string_view other = other_adapter(name); !other.empty())
@@ -65,10 +66,10 @@ LoraFile::LoraFile(const std::string& path) : file_(path) {
     }
     if (entry.dtype != DType::f32 && entry.dtype != DType::f16 && entry.dtype != DType::bf16)
       throw file_error("{}: {} is {}; a LoRA is F32, F16 or BF16", path, name, entry.dtype_text);
-    if ((entry.shape.size() != 2 && entry.shape.size() != 4) || entry.bytes == 0)
+    if ((entry.shape.size() != 2 && entry.shape.size() != 4) || std::ranges::count(entry.shape, 0) > 0)
       throw file_error("{}: {}: wants 2 dimensions, or 4 for a convolution, none of them 0", path, name);
     Layer& l = layers_[layer];
-    const SafetensorsEntry*& part = key->part == LoraPart::down ? l.down : key->part == LoraPart::up ? l.up : l.mid;
+    const StoredTensor*& part = key->part == LoraPart::down ? l.down : key->part == LoraPart::up ? l.up : l.mid;
     if (part) throw file_error("{}: {}: this part of {} is there twice", path, name, layer);
     part = &entry;
   }
@@ -104,30 +105,25 @@ void LoraFile::take_scales(const std::map<std::string, double, std::less<>>& alp
     if (!layers_.contains(name)) throw file_error("{}: {} has an alpha and nothing else", path(), name);
 }
 
-std::vector<float> LoraFile::read(const SafetensorsEntry& entry) const {
-  std::vector<float> values(entry.bytes / dtype_size(entry.dtype));
-  read_elements(entry.dtype, file_.data(entry), 0, int64_t(values.size()), values.data());
-  return values;
-}
-
-double LoraFile::read_scalar(const std::string& name, const SafetensorsEntry& entry) const {
+double LoraFile::read_scalar(const std::string& name, const StoredTensor& entry) const {
   const auto load = [&]<typename T>(T x) {
-    std::memcpy(&x, file_.data(entry), sizeof(T));
+    std::memcpy(&x, entry.data, sizeof(T));
     return double(x);
   };
-  if (entry.bytes == dtype_size(entry.dtype)) {  // one element
+  if (std::ranges::all_of(entry.shape, [](int64_t d) { return d == 1; })) {
     if (entry.dtype == DType::f64) return load(double());
     if (entry.dtype == DType::i64) return load(int64_t());
     if (entry.dtype == DType::i32) return load(int32_t());
-    if (entry.dtype == DType::f32 || entry.dtype == DType::f16 || entry.dtype == DType::bf16) return read(entry)[0];
+    if (entry.dtype == DType::f32 || entry.dtype == DType::f16 || entry.dtype == DType::bf16)
+      return elements_of(entry)[0];
   }
   throw file_error("{}: {}: wants one number", path(), name);
 }
 
 std::vector<float> LoraFile::down(const Layer& layer) const {
-  std::vector<float> down = read(*layer.down);
+  std::vector<float> down = elements_of(*layer.down);
   if (!layer.mid) return down;
-  const std::vector<float> mid = read(*layer.mid);
+  const std::vector<float> mid = elements_of(*layer.mid);
   const int64_t R = dim(*layer.mid, 0), S = dim(*layer.mid, 1), I = dim(*layer.down, 1),
                 taps = dim(*layer.mid, 2) * dim(*layer.mid, 3);
   std::vector<float> both(size_t(R * I * taps), 0.0f);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "model/lora_names.h"
-#include "runtime/safetensors.h"
+#include "runtime/tensor_file.h"
 
 namespace darkroom {
 
@@ -14,7 +14,7 @@ class LoraFile {
  public:
   // down [r, I] or [r, I, KH, KW], up [O, r] or [O, r, 1, 1]; with mid [r, s, KH, KW], down is [s, I, 1, 1].
   struct Layer {
-    const SafetensorsEntry *down = nullptr, *up = nullptr, *mid = nullptr;
+    const StoredTensor *down = nullptr, *up = nullptr, *mid = nullptr;
     double scale = 1;  // alpha / rank; 1 where the file gives no alpha
   };
 
@@ -26,19 +26,18 @@ class LoraFile {
   const std::map<std::string, Layer, std::less<>>& layers() const { return layers_; }
 
   // The factors of a layer's change, row-major: up [O, r], and [r, I·KH·KW], down with mid multiplied in.
-  std::vector<float> up(const Layer& layer) const { return read(*layer.up); }
+  std::vector<float> up(const Layer& layer) const { return elements_of(*layer.up); }
   std::vector<float> down(const Layer& layer) const;
 
   // "SD 1.x", "SD 2.x" or "SD XL", where the width that cross-attention reads tells it; else "".
   std::string family() const;
 
  private:
-  std::vector<float> read(const SafetensorsEntry& entry) const;
-  double read_scalar(const std::string& name, const SafetensorsEntry& entry) const;
+  double read_scalar(const std::string& name, const StoredTensor& entry) const;
   void check(const std::string& name, const Layer& layer) const;
   void take_scales(const std::map<std::string, double, std::less<>>& alphas);
 
-  Safetensors file_;
+  TensorFile file_;
   std::map<std::string, Layer, std::less<>> layers_;
 };
 

@@ -144,7 +144,7 @@ void SingleFile::refuse_what_is_left() const {
   if (has_component("vae")) networks.push_back(kLdmVae);
   for (const LdmTextEncoder& e : recognition_.family->encoders) networks.push_back(e.prefix);
   for (const auto& [name, stored] : file_.tensors()) {
-    const auto inside = [&](const std::string& prefix) { return name.starts_with(prefix); };
+    const auto inside = [&n = name](const std::string& prefix) { return n.starts_with(prefix); };
     if (used_.contains(name) || std::ranges::none_of(networks, inside)) continue;
     if (is_leftover(name, recognition_)) continue;
     throw file_error("{}: {} is a tensor that no network of {} reads", file_.path(), name, recognition_.family->name);

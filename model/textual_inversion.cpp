@@ -7,7 +7,7 @@
 
 #include "kernels/core/error.h"
 #include "model/configs.h"
-#include "runtime/safetensors.h"
+#include "runtime/tensor_file.h"
 
 namespace darkroom {
 
@@ -21,17 +21,13 @@ std::pair<std::string, std::string> split_spec(const std::string& spec) {
   return {spec.substr(0, colon), spec.substr(colon + 1)};
 }
 
-LearnedVectors read_vectors(const Safetensors& file, const std::string& name, const SafetensorsEntry& entry) {
-  const auto fail = [&](const std::string& what) { return file_error("{}: {} {}", file.path(), name, what); };
-  if (entry.dtype != DType::f32 && entry.dtype != DType::f16 && entry.dtype != DType::bf16)
-    throw fail("is " + entry.dtype_text + "; learned vectors are F32, F16 or BF16");
-  if (entry.shape.empty() || entry.shape.size() > 2 || entry.bytes == 0)
+LearnedVectors read_vectors(const std::string& path, const std::string& name, const StoredTensor& t) {
+  const auto fail = [&](const std::string& what) { return file_error("{}: {} {}", path, name, what); };
+  if (t.dtype != DType::f32 && t.dtype != DType::f16 && t.dtype != DType::bf16)
+    throw fail("is " + t.dtype_text + "; learned vectors are F32, F16 or BF16");
+  if (t.shape.empty() || t.shape.size() > 2 || std::ranges::count(t.shape, 0) > 0)
     throw fail("is no list of vectors: no textual inversion");
-  LearnedVectors v;
-  v.count = entry.shape.size() == 2 ? entry.shape[0] : 1;
-  v.width = entry.shape.back();
-  v.values.resize(size_t(v.count * v.width));
-  read_elements(entry.dtype, file.data(entry), 0, v.count * v.width, v.values.data());
+  LearnedVectors v{t.shape.size() == 2 ? t.shape[0] : 1, t.shape.back(), elements_of(t)};
   if (!std::ranges::all_of(v.values, [](float x) { return std::isfinite(x); }))
     throw fail("holds a NaN or an infinity");
   return v;
@@ -48,20 +44,26 @@ std::string TextualInversion::summary() const {
 
 TextualInversion read_textual_inversion(const std::string& spec) {
   const auto [path, word] = split_spec(spec);
-  const Safetensors file(path);
+  const TensorFile file(path);
   TextualInversion t{path, word, {}};
   std::string own_word = std::filesystem::path(path).stem().string();
-  const auto& entries = file.entries();
-  if (entries.contains("clip_l") || entries.contains("clip_g")) {
+  const auto& tensors = file.tensors();
+  const auto take = [&](const std::string& set, const std::string& name, const StoredTensor& tensor) {
+    t.sets[set] = read_vectors(path, name, tensor);
+  };
+  constexpr std::string_view kParam = "string_to_param.";
+  if (file.find("clip_l") || file.find("clip_g")) {
     for (const char* name : {"clip_l", "clip_g"})
-      if (const auto e = entries.find(name); e != entries.end()) t.sets[name] = read_vectors(file, name, e->second);
-  } else if (const auto e = entries.find("emb_params"); e != entries.end()) {
-    t.sets[""] = read_vectors(file, "emb_params", e->second);
-  } else if (entries.size() == 1) {
-    own_word = entries.begin()->first;
-    t.sets[""] = read_vectors(file, own_word, entries.begin()->second);
+      if (const StoredTensor* set = file.find(name)) take(name, name, *set);
+  } else if (const StoredTensor* set = file.find("emb_params")) {
+    take("", "emb_params", *set);
+  } else if (tensors.size() == 1) {
+    const auto& [name, only] = *tensors.begin();
+    if (!name.starts_with(kParam)) own_word = name;
+    take("", name, only);
   } else {
-    throw file_error("{}: has neither emb_params nor clip_l and clip_g: no textual inversion", path);
+    throw file_error("{}: has neither emb_params nor string_to_param nor clip_l and clip_g: no textual inversion",
+                     path);
   }
   for (const auto& [name, set] : t.sets)
     if (set.count != t.sets.begin()->second.count)

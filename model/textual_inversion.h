@@ -27,9 +27,9 @@ struct TextualInversion {
   std::string summary() const;  // "2 vectors of 768"
 };
 
-// "FILE" or "FILE:WORD": a safetensors file with emb_params, with clip_l and clip_g, or with one tensor, whose name is then the
-// word. The word is otherwise the file's name without its ending. Throws file_error where the file holds no vectors of this
-// kind or one that is not finite, usage_error on a word that a prompt cannot hold.
+// "FILE" or "FILE:WORD", a .safetensors or .pt file: with emb_params or string_to_param (the web UIs'), with clip_l and clip_g, or
+// with one tensor (diffusers'), whose name is then the word. The word is otherwise the file's name without its ending. Throws
+// file_error where the file holds no vectors of this kind, or one that is not finite.
 TextualInversion read_textual_inversion(const std::string& spec);
 
 // A word's place in one text encoder: the ids of its vectors are first … first + count − 1.
@@ -58,6 +58,7 @@ class LearnedCheckpoint : public Checkpoint {
   std::vector<std::string> texts() const override { return base_->texts(); }
   bool has_component(std::string_view component) const override { return base_->has_component(component); }
   std::vector<std::string> tensors() const override { return base_->tensors(); }
+  std::vector<std::string> evidence() const override { return base_->evidence(); }
 
  private:
   struct Table {

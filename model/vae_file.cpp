@@ -75,6 +75,8 @@ WeightView WithVae::find(std::string_view name) const {
   return view;
 }
 
+WeightView WithVae::describe(std::string_view name) const { return is_vae(name) ? find(name) : base_->describe(name); }
+
 void WithVae::release(std::string_view name) const {
   if (!is_vae(name)) return base_->release(name);
   if (const auto found = sources_.find(name); found != sources_.end()) file_.release(*found->second);

@@ -37,6 +37,7 @@ class WithVae : public Checkpoint {
   WithVae(std::unique_ptr<Checkpoint> base, const std::string& path);
 
   WeightView find(std::string_view name) const override;
+  WeightView describe(std::string_view name) const override;
   void release(std::string_view name) const override;
   std::string where() const override { return base_->where(); }
   std::optional<std::string> text(std::string_view name) const override;

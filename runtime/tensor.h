@@ -20,4 +20,7 @@ struct StoredTensor {
   size_t bytes = 0;                 // from its first to the end of its last element
 };
 
+// All elements, row-major, as floats. The dtype must be f32, f16 or bf16.
+std::vector<float> elements_of(const StoredTensor& tensor);
+
 }  // namespace darkroom

@@ -69,6 +69,9 @@ TEST_P(SavedByTorch, EveryTensorHasItsValues) {
   EXPECT_EQ(values(at("slice")), counted(4, 3));
   EXPECT_EQ(values(at("same_storage")), counted(5, 5));
   EXPECT_EQ(values(at("channels_last")), counted(24));
+  EXPECT_EQ(elements_of(at("transposed")), (std::vector<float>{0, 3, 1, 4, 2, 5}));
+  const std::vector<float> gathered = elements_of(at("channels_last"));
+  EXPECT_EQ(std::vector<double>(gathered.begin(), gathered.end()), counted(24));
   EXPECT_FALSE(at("channels_last").strides.empty());
   EXPECT_EQ(values(at("bf16")), (std::vector<double>{1.5, -2}));
   EXPECT_EQ(values(at("scalar")), (std::vector<double>{7}));

@@ -107,6 +107,12 @@ TEST_F(Files, TheirForms) {
   EXPECT_EQ(words[1].first, 1002);
 }
 
+TEST_F(Files, AsTheWebUIsSaveThemWithTorch) {
+  const TextualInversion t = read_textual_inversion(golden_path("torch/embedding.pt"));
+  EXPECT_EQ(t.word, "embedding");
+  EXPECT_EQ(t.sets.at("").values, (std::vector<float>{0, 1, 2, 3, 4, 5, 6, 7}));
+}
+
 TEST_F(Files, AreRefusedInOneLine) {
   const auto error = [&](const std::string& spec) { return error_of([&] { read_textual_inversion(spec); }); };
   EXPECT_NE(error(file("a", {{"x", {3, 32}}, {"y", {3, 32}}})).find("no textual inversion"), std::string::npos);
