@@ -9,6 +9,7 @@ namespace darkroom {
 namespace {
 
 constexpr float kBracket = 1.1f;
+constexpr float kLargestWeight = 1e4f;  // a thousand brackets are no infinity
 constexpr size_t kCommaReach = 20;
 
 // ":1.3)" at `at`: its weight and length; length 0 where it is something else.
@@ -60,7 +61,8 @@ std::vector<WeightedText> parse_prompt(std::string_view s) {
     text.clear();
   };
   const auto multiply = [&](size_t from, float weight) {
-    for (size_t i = from; i < parts.size(); ++i) parts[i].weight *= weight;
+    for (size_t i = from; i < parts.size(); ++i)
+      parts[i].weight = std::clamp(parts[i].weight * weight, -kLargestWeight, kLargestWeight);
   };
   for (size_t at = 0; at < s.size();) {
     const char c = s[at];

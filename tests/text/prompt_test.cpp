@@ -43,6 +43,7 @@ TEST(Prompt, Weights) {
   expect_parts("time 10:30", {{"time 10:30", 1}});
   expect_parts("", {{"", 1}});
   expect_parts("a) b]", {{"a) b]", 1}});
+  expect_parts("((a:1e30):1e30)", {{"a", 1e4f}});
 }
 
 TEST(Prompt, BreakBeginsAChunk) {
