@@ -18,8 +18,35 @@ double seconds_since(Clock::time_point begin) { return std::chrono::duration<dou
 
 constexpr int64_t kRounds = 4'000'000;
 constexpr int kChains = 12;  // enough to hide the latency of two FMA units
+constexpr int kAttempts = 5;
 
-// The sum keeps the compiler from dropping the work.
+// Each returns a sum that keeps the compiler from dropping the work; a pass is kRounds · kChains instructions.
+using Loop = float (*)();
+
+__attribute__((target("avx512f"))) float multiply_add_avx512() {
+  __m512 x[kChains];
+  for (int i = 0; i < kChains; ++i) x[i] = _mm512_set1_ps(float(i));
+  const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
+  for (int64_t r = 0; r < kRounds; ++r)
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) x[i] = _mm512_fmadd_ps(x[i], a, b);
+  __m512 sum = x[0];
+  for (int i = 1; i < kChains; ++i) sum = _mm512_add_ps(sum, x[i]);
+  return _mm512_cvtss_f32(sum);
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"))) float dot_bf16() {
+  __m512 x[kChains];
+  for (int i = 0; i < kChains; ++i) x[i] = _mm512_set1_ps(float(i));
+  const __m512bh a = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5f), _mm512_set1_ps(0.25f));
+  for (int64_t r = 0; r < kRounds; ++r)
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) x[i] = _mm512_dpbf16_ps(x[i], a, a);
+  __m512 sum = x[0];
+  for (int i = 1; i < kChains; ++i) sum = _mm512_add_ps(sum, x[i]);
+  return _mm512_cvtss_f32(sum);
+}
+
 __attribute__((target("avx2,fma"))) float multiply_add_avx2() {
   __m256 x[kChains];
   for (int i = 0; i < kChains; ++i) x[i] = _mm256_set1_ps(float(i));
@@ -44,21 +71,29 @@ float multiply_add_sse() {
   return _mm_cvtss_f32(sum);
 }
 
+// The best of a few attempts, in FLOPs a second of the whole team.
+double rate(ThreadPool& pool, Loop loop, double flops_an_instruction) {
+  std::vector<float> sink(static_cast<size_t>(pool.size()));
+  double best = 0;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const auto begin = Clock::now();
+    pool.run([&](const Team& t) { sink[size_t(t.index)] = loop(); });
+    best = std::max(best, double(kRounds) * kChains * flops_an_instruction * pool.size() / seconds_since(begin));
+  }
+  return best;
+}
+
 }  // namespace
 
 Machine measure_machine(ThreadPool& pool) {
   Machine m;
-  const bool avx2 = detected_isa() >= Isa::avx2;
-  const double work = double(kRounds) * kChains * (avx2 ? 8 : 4) * 2 * pool.size();
-  std::vector<float> sink(static_cast<size_t>(pool.size()));
-  for (int attempt = 0; attempt < 5; ++attempt) {
-    const auto begin = Clock::now();
-    pool.run([&](const Team& t) { sink[size_t(t.index)] = avx2 ? multiply_add_avx2() : multiply_add_sse(); });
-    m.flops = std::max(m.flops, work / seconds_since(begin));
-  }
+  const Isa isa = active_isa();
+  m.flops = isa >= Isa::avx2 ? rate(pool, multiply_add_avx2, 16) : rate(pool, multiply_add_sse, 8);
+  if (isa >= Isa::avx512) m.flops = std::max(m.flops, rate(pool, multiply_add_avx512, 32));
+  m.flops_bf16 = isa >= Isa::avx512_bf16 ? rate(pool, dot_bf16, 64) : m.flops;
   constexpr size_t kFloats = size_t(32) << 20;  // far more than any cache
   std::vector<float> from(kFloats, 1.0f), to(kFloats, 0.0f);
-  for (int attempt = 0; attempt < 5; ++attempt) {
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const auto begin = Clock::now();
     pool.run([&](const Team& t) {
       const auto [first, last] = t.range(int64_t(kFloats));

@@ -1,4 +1,4 @@
-// What this machine can do at most, measured at start: the two numbers that every kernel is held against.
+// What this machine can do at most, measured at start: the numbers that every kernel is held against.
 #pragma once
 
 #include "runtime/thread_pool.h"
@@ -6,11 +6,12 @@
 namespace darkroom::bench {
 
 struct Machine {
-  double flops = 0;      // f32 fused multiply-adds of all threads, ×2, a second
-  double bandwidth = 0;  // bytes read and written a second, streaming through memory
+  double flops = 0;       // f32 fused multiply-adds of all threads, ×2, a second
+  double flops_bf16 = 0;  // of bf16 dot products (vdpbf16ps); `flops` where the CPU has none
+  double bandwidth = 0;   // bytes read and written a second, streaming through memory
 };
 
-// Takes about a second. On a CPU without AVX2 `flops` is that of SSE.
+// Takes about a second. Keeps to active_isa(), as the kernels do.
 Machine measure_machine(ThreadPool& pool);
 
 }  // namespace darkroom::bench

@@ -1,164 +1,102 @@
-// bench_kernels: every entry of the kernel table on every layer of the real models.
+// bench_kernels: every entry of the kernel table, and other libraries' beside them, on every layer of real models.
 #include <benchmark/benchmark.h>
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdlib>
-#include <map>
-#include <memory>
+#include <chrono>
+#include <thread>
 
+#include "bench/common/model.h"
+#include "bench/kernels/layers.h"
+#include "bench/kernels/libraries.h"
 #include "bench/kernels/machine.h"
-#include "kernels/core/error.h"
-#include "model/clip.h"
-#include "model/configs.h"
-#include "model/synthetic.h"
-#include "model/unet.h"
-#include "model/vae.h"
-#include "runtime/fusion.h"
-#include "runtime/plan.h"
+#include "bench/kernels/operands.h"
+#include "tools/common/run_main.h"
 
 namespace {
 
 using namespace darkroom;
+using bench::Layer;
+using bench::Layers;
 
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Memory = std::unique_ptr<void, Free>;
+// Threads that another library left spinning shall not disturb the next measurement; then a run to wake the team, where that
+// is cheap.
+constexpr auto kSettle = std::chrono::milliseconds(120);
+constexpr double kCheapFlops = 2e10;
 
-Memory allocate(size_t bytes) {
-  Memory m(std::aligned_alloc(64, (bytes + 127) / 64 * 64));
-  if (!m) throw resource_error("no memory for {} MiB of operands", bytes >> 20);
-  return m;
-}
-
-// A layer of a model: the call without memory.
-struct Layer {
-  OpAttrs attrs;
-  KernelCall call;  // attrs is set where it is used
-  std::string name;
-  Cost cost;
+struct Setup {
+  ThreadPool& pool;
+  const bench::Machine& machine;
+  bool check, settle;
+  int* wrong;
 };
 
-// Small numbers that are none of the special ones: 0 ± 1.
-void fill(const TensorView& v) {
-  const int64_t n = v.extent();
-  uint32_t state = 12345;
-  for (int64_t i = 0; i < n; ++i) {
-    state = state * 1664525u + 1013904223u;
-    const float x = float(int32_t(state)) * 0x1p-31f;
-    if (v.dtype == DType::f32) v.as<float>()[i] = x;
-    if (v.dtype == DType::f16) v.as<f16_t>()[i] = to_f16(x);
-    if (v.dtype == DType::bf16) v.as<bf16_t>()[i] = to_bf16(x);
-    if (v.dtype == DType::i32) v.as<int32_t>()[i] = int32_t(state >> 24) % 77;
+void run_layer(benchmark::State& state, const Layer& layer, const KernelDef& kernel, const Setup& setup) {
+  bench::Operands operands(layer);
+  operands.prepare(kernel, setup.pool);
+  operands.launch(kernel, setup.pool);
+  if (setup.check) {
+    if (const std::string wrong = bench::compare_with_ref(operands, setup.pool); !wrong.empty()) {
+      ++*setup.wrong;
+      state.SkipWithError(wrong.c_str());
+      return;
+    }
   }
-}
-
-void run_layer(benchmark::State& state, const Layer& layer, const KernelDef& kernel, ThreadPool& pool,
-               const bench::Machine& machine) {
-  std::vector<Memory> memory;
-  KernelCall call = layer.call;
-  call.attrs = &layer.attrs;
-  const OpDef& op = op_def(kernel.op);
-  std::vector<TensorView> parts;
-  for (int slot = 0; slot < op.inputs; ++slot) {
-    TensorView& v = call.in[slot];
-    if (!v.present()) continue;
-    memory.push_back(allocate(size_t(v.extent()) * dtype_size(v.dtype)));
-    v.data = memory.back().get();
-    fill(v);
-    if (op.role(slot) == SlotRole::packed) parts.push_back(v);
-  }
-  memory.push_back(allocate(size_t(call.out.extent()) * dtype_size(call.out.dtype)));
-  call.out.data = memory.back().get();
-  if (kernel.scratch_bytes) {
-    memory.push_back(allocate(kernel.scratch_bytes(call, pool.size())));
-    call.scratch = memory.back().get();
-  }
-  if (kernel.pack) {
-    memory.push_back(allocate(kernel.packed_bytes(call)));
-    void* packed = memory.back().get();
-    pool.run([&](const Team& t) { kernel.pack(call, parts, packed, t); });
-    call.packed = packed;
-  }
-  for (auto _ : state) pool.run([&](const Team& t) { kernel.launch(call, t); });
+  if (setup.settle) std::this_thread::sleep_for(kSettle);
+  if (layer.cost.flops < kCheapFlops) operands.launch(kernel, setup.pool);
+  for (auto _ : state) operands.launch(kernel, setup.pool);
   const double runs = double(state.iterations());
   using benchmark::Counter;
   state.counters["GFLOP/s"] = Counter(layer.cost.flops * runs / 1e9, Counter::kIsRate);
   state.counters["GB/s"] = Counter(layer.cost.bytes * runs / 1e9, Counter::kIsRate);
-  state.counters["%FMA"] = Counter(100 * layer.cost.flops * runs / machine.flops, Counter::kIsRate);
-  state.counters["%BW"] = Counter(100 * layer.cost.bytes * runs / machine.bandwidth, Counter::kIsRate);
+  const double peak = layer.call.in[0].dtype == DType::bf16 ? setup.machine.flops_bf16 : setup.machine.flops;
+  state.counters["%FMA"] = Counter(100 * layer.cost.flops * runs / peak, Counter::kIsRate);
+  state.counters["%BW"] = Counter(100 * layer.cost.bytes * runs / setup.machine.bandwidth, Counter::kIsRate);
 }
 
-// Every different call of the family's networks at native size, fused as sdrun runs them.
-void collect(const std::string& family, int64_t batch, DType dtype, DType weights,
-             std::map<std::string, Layer>& layers) {
-  const SyntheticCheckpoint checkpoint(family);
-  std::vector<Graph> graphs;
-  for (const std::string component : {"text_encoder", "text_encoder_2"})
-    if (checkpoint.has_component(component)) {
-      ClipGraphOptions options;
-      options.dtype = dtype;
-      options.batch = batch;
-      graphs.push_back(build_clip(
-          parse_clip_text_config(checkpoint.required_text(component + "/config.json"), component), component, options));
-    }
-  const UNetConfig unet = parse_unet_config(checkpoint.required_text("unet/config.json"), "unet");
-  const VaeConfig vae = parse_vae_config(checkpoint.required_text("vae/config.json"), "vae");
-  graphs.push_back(build_unet(unet, {batch, unet.sample_size, unet.sample_size, 77, dtype}));
-  graphs.push_back(build_vae_decoder(vae, {1, unet.sample_size, unet.sample_size, dtype}));
-  graphs.push_back(
-      build_vae_encoder(vae, {1, unet.sample_size * vae.factor(), unet.sample_size * vae.factor(), dtype}));
-  for (Graph& graph : graphs) {
-    for (Value& v : graph.mutable_values())
-      if (v.kind == ValueKind::weight) v.dtype = v.shape.rank() > 1 ? weights : DType::f32;
-    run_fusion(graph, {});
-    for (const Node& node : graph.nodes()) {
-      Layer layer;
-      layer.attrs = node.attrs;
-      const OpDef& op = op_def(node.kind());
-      std::string shapes;
-      for (int slot = 0; slot < op.inputs; ++slot) {
-        const ValueId v = node.inputs[size_t(slot)];
-        if (v == kNoValue) continue;
-        layer.call.in[slot] = graph.view(v);
-        if (op.role(slot) == SlotRole::activation) shapes += (shapes.empty() ? "" : "+") + graph.shape(v).to_string();
-      }
-      layer.call.out = graph.view(node.output);
-      layer.cost = op_cost(node.attrs, layer.call.in, layer.call.out);
-      std::string what = describe(node.attrs, layer.call.in);
-      for (char& c : what)
-        if (c == ' ') c = ',';
-      layer.name = fmt::format("{}/{}/{}->{}", graph.name(), what, shapes, graph.shape(node.output).to_string());
-      layers.emplace(fmt::format("{}/{}/{}", op.name, family, layer.name), layer);
-    }
-  }
+// The table's entries, then the libraries'.
+std::vector<const KernelDef*> candidates(OpKind op, std::span<const bench::Library> libraries) {
+  std::vector<const KernelDef*> all(kernels_of(op).begin(), kernels_of(op).end());
+  for (const bench::Library& library : libraries)
+    for (const KernelDef* kernel : library.kernels)
+      if (kernel->op == op) all.push_back(kernel);
+  return all;
 }
+
+DType parse_type(const std::string& t) { return t == "f32" ? DType::f32 : t == "f16" ? DType::f16 : DType::bf16; }
 
 int run(int argc, char** argv) {
   CLI::App app(
-      "Times the kernels of the table on the layers of real models. What is not listed here goes to Google Benchmark\n"
-      "(--benchmark_filter=REGEX, --benchmark_repetitions=N, --benchmark_format=json ...).",
+      "Times the kernels of the table, and oneDNN's, OpenBLAS's and BLIS's where CMake found them, on the layers of "
+      "real\n"
+      "models. Layers called plain are a product or a convolution with a bias alone, as all of them have it. What is "
+      "not\n"
+      "listed here goes to Google Benchmark (--benchmark_filter=REGEX, --benchmark_out=FILE, --benchmark_min_time=S "
+      "...).",
       "bench_kernels");
-  std::vector<std::string> families = {"sd15"};
-  std::string dtype = "f32", weights = "f16";
-  int64_t batch = 2;
+  std::vector<std::string> models = {"sd15"};
+  std::string dtype = "f32", weights = "f32";
+  bench::LayerOptions options;
   int threads = default_threads();
-  bool with_ref = false;
-  app.add_option("--models", families, "sd15 sd21 sdxl")->delimiter(',')->capture_default_str();
+  bool with_ref = false, only_plain = false, no_libraries = false, no_check = false;
+  app.add_option("--models", models, "sd15 sd21 sdxl, a .sdw file or a diffusers folder")
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
   app.add_option("--weights", weights, "stored type of weights")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))
       ->capture_default_str();
-  app.add_option("--batch", batch, "2 with guidance")->check(CLI::Range(1, 64))->capture_default_str();
-  app.add_option("--threads", threads, "threads")->capture_default_str();
+  app.add_option("--batch", options.batch, "2 with guidance")->check(CLI::Range(1, 64))->capture_default_str();
+  app.add_option("--threads", threads, "threads")
+      ->check(CLI::Range(1, int(ThreadPool::kMaxThreads)))
+      ->capture_default_str();
+  app.add_flag("--plain", only_plain, "only the plain layers, which the libraries run too");
+  app.add_flag("--no-libraries", no_libraries, "only the kernel table");
+  app.add_flag("--no-check", no_check, "do not hold the output against ref before timing");
   app.add_flag("--ref", with_ref, "also the reference kernels, which take minutes on large layers");
   app.allow_extras();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+  int exit_code = 0;
+  if (!parse_arguments(app, argc, argv, &exit_code)) return exit_code;
   std::vector<std::string> rest = app.remaining();
   std::vector<char*> arguments = {argv[0]};
   for (std::string& a : rest) arguments.push_back(a.data());
@@ -166,46 +104,55 @@ int run(int argc, char** argv) {
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
 
-  const auto type = [](const std::string& t) {
-    return t == "f32" ? DType::f32 : t == "f16" ? DType::f16 : DType::bf16;
-  };
-  std::map<std::string, Layer> layers;
-  for (const std::string& family : families) collect(family, batch, type(dtype), type(weights), layers);
+  options.dtype = parse_type(dtype);
+  options.weights = parse_type(weights);
+  Layers layers;
+  for (const std::string& model : models) {
+    const std::string name = model.substr(model.find_last_of('/') + 1);
+    bench::add_model_layers(*bench::open_model(model), name.substr(0, name.find('.')), options, layers);
+  }
+  Layers plain = bench::plain_layers(layers);
+  if (only_plain) layers.clear();
+  layers.merge(plain);
+
   ThreadPool pool(threads);
   const bench::Machine machine = bench::measure_machine(pool);
+  int wrong = 0;
+  const Setup setup{pool, machine, !no_check, !no_libraries, &wrong};
   benchmark::AddCustomContext("cpu", cpu_name());
+  benchmark::AddCustomContext("isa", isa_name(active_isa()));
   benchmark::AddCustomContext("threads", std::to_string(threads));
   benchmark::AddCustomContext("types", "activations " + dtype + ", weights " + weights);
   benchmark::AddCustomContext("FMA peak", fmt::format("{:.1f} GFLOP/s", machine.flops / 1e9));
+  if (machine.flops_bf16 != machine.flops)
+    benchmark::AddCustomContext("bf16 dot peak", fmt::format("{:.1f} GFLOP/s", machine.flops_bf16 / 1e9));
   benchmark::AddCustomContext("bandwidth", fmt::format("{:.1f} GB/s", machine.bandwidth / 1e9));
+  std::span<const bench::Library> libraries;
+  if (!no_libraries) libraries = bench::libraries(threads);
+  for (const bench::Library& library : libraries) {
+    benchmark::AddCustomContext(library.name, library.kernels.empty() ? "absent" : library.version);
+    if (library.kernels.empty()) fmt::print(stderr, "{}: {}\n", library.name, library.missing);
+  }
   for (const auto& entry : layers) {
     const std::string& name = entry.first;
     const Layer& layer = entry.second;
-    for (const KernelDef* kernel : kernels_of(op_kind(layer.attrs))) {
-      KernelCall call = layer.call;
-      call.attrs = &layer.attrs;
-      if (kernel->isa > active_isa() || kernel->reject(call) || (kernel->isa == Isa::baseline && !with_ref)) continue;
+    for (const KernelDef* kernel : candidates(op_kind(layer.attrs), libraries)) {
+      if (kernel->isa > active_isa() || (kernel->isa == Isa::baseline && !with_ref)) continue;
+      if (kernel->reject(layer.bound())) continue;
       const std::string full =
           fmt::format("{}/{}{}", op_def(kernel->op).name, kernel->variant, name.substr(name.find('/')));
-      benchmark::RegisterBenchmark(full.c_str(),
-                                   [&layer, kernel, &pool, &machine](benchmark::State& state) {
-                                     run_layer(state, layer, *kernel, pool, machine);
-                                   })
+      benchmark::RegisterBenchmark(
+          full.c_str(), [&layer, kernel, &setup](benchmark::State& state) { run_layer(state, layer, *kernel, setup); })
           ->UseRealTime()
           ->Unit(benchmark::kMicrosecond);
     }
   }
   benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  if (wrong == 0) return 0;
+  fmt::print(stderr, "bench_kernels: {} outputs are not those of ref\n", wrong);
+  return 1;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "bench_kernels: {}\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return darkroom::run_main("bench_kernels", argc, argv, run); }

@@ -1,0 +1,119 @@
+#include "bench/kernels/layers.h"
+
+#include <fmt/core.h>
+
+#include <vector>
+
+#include "model/clip.h"
+#include "model/configs.h"
+#include "model/unet.h"
+#include "model/vae.h"
+#include "runtime/fusion.h"
+
+namespace darkroom::bench {
+
+namespace {
+
+constexpr int64_t kTokens = 77;
+
+std::vector<Graph> graphs_of(const Checkpoint& checkpoint, const LayerOptions& options) {
+  std::vector<Graph> graphs;
+  for (const std::string component : {"text_encoder", "text_encoder_2"}) {
+    if (!checkpoint.has_component(component)) continue;
+    const std::string file = component + "/config.json";
+    ClipGraphOptions clip;
+    clip.dtype = options.dtype;
+    clip.batch = options.batch;
+    const ClipTextConfig config = parse_clip_text_config(checkpoint.required_text(file), file);
+    clip.tokens = std::min(clip.tokens, config.max_position_embeddings);
+    graphs.push_back(build_clip(config, component, clip));
+  }
+  const UNetConfig unet = parse_unet_config(checkpoint.required_text("unet/config.json"), "unet/config.json");
+  const VaeConfig vae = parse_vae_config(checkpoint.required_text("vae/config.json"), "vae/config.json");
+  const int64_t side = unet.sample_size, pixels = side * vae.factor();
+  graphs.push_back(build_unet(unet, {options.batch, side, side, kTokens, options.dtype}));
+  graphs.push_back(build_vae_decoder(vae, {1, side, side, options.dtype}));
+  graphs.push_back(build_vae_encoder(vae, {1, pixels, pixels, options.dtype}));
+  return graphs;
+}
+
+// "3x3,s1,+bias/2x64x64x320->2x64x64x640"
+std::string name_of(const OpAttrs& attrs, const KernelCall& call) {
+  const OpDef& op = op_def(op_kind(attrs));
+  std::string what = describe(attrs, call.in), shapes;
+  for (char& c : what)
+    if (c == ' ') c = ',';
+  for (int slot = 0; slot < op.inputs; ++slot)
+    if (call.in[slot].present() && op.role(slot) == SlotRole::activation)
+      shapes += (shapes.empty() ? "" : "+") + call.in[slot].shape.to_string();
+  return fmt::format("{}/{}->{}", what, shapes, call.out.shape.to_string());
+}
+
+TensorView dense(const TensorView& v, const Shape& shape) { return TensorView::dense(nullptr, v.dtype, shape); }
+
+// The product of a gemm: A dense, bias, nothing more.
+Layer plain_gemm(const Layer& layer) {
+  const TensorView &a = layer.call.in[GemmAttrs::kA], &weight = layer.call.in[GemmAttrs::kWeight];
+  Layer plain;
+  plain.attrs = GemmAttrs{};
+  plain.call.in[GemmAttrs::kA] = dense(a, {a.shape.rows(), a.shape.channels()});
+  plain.call.in[GemmAttrs::kWeight] = dense(weight, weight.shape);
+  plain.call.in[GemmAttrs::kBias] = TensorView::dense(nullptr, DType::f32, {weight.shape[0]});
+  plain.call.out = dense(layer.call.out, {a.shape.rows(), weight.shape[0]});
+  return plain;
+}
+
+Layer plain_conv2d(const Layer& layer) {
+  Conv2dAttrs attrs = std::get<Conv2dAttrs>(layer.attrs);
+  const TensorView &x = layer.call.in[Conv2dAttrs::kX], &weight = layer.call.in[Conv2dAttrs::kWeight];
+  Shape source = x.shape;
+  source[3] = weight.shape[1];
+  if (attrs.upsample_height > 0) source[1] = attrs.upsample_height, source[2] = attrs.upsample_width;
+  attrs.upsample_height = attrs.upsample_width = 0;
+  attrs.epilogue = {};
+  Layer plain;
+  plain.attrs = attrs;
+  plain.call.in[Conv2dAttrs::kX] = dense(x, source);
+  plain.call.in[Conv2dAttrs::kWeight] = dense(weight, weight.shape);
+  plain.call.in[Conv2dAttrs::kBias] = TensorView::dense(nullptr, DType::f32, {weight.shape[0]});
+  Shape out = layer.call.out.shape;
+  out[3] = weight.shape[0];
+  plain.call.out = dense(layer.call.out, out);
+  return plain;
+}
+
+}  // namespace
+
+void add_model_layers(const Checkpoint& checkpoint, const std::string& name, const LayerOptions& options,
+                      Layers& layers) {
+  for (Graph& graph : graphs_of(checkpoint, options)) {
+    for (Value& v : graph.mutable_values())
+      if (v.kind == ValueKind::weight) v.dtype = v.shape.rank() > 1 ? options.weights : DType::f32;
+    run_fusion(graph, {});
+    for (const Node& node : graph.nodes()) {
+      Layer layer;
+      layer.attrs = node.attrs;
+      for (int slot = 0; slot < op_def(node.kind()).inputs; ++slot)
+        if (node.inputs[size_t(slot)] != kNoValue) layer.call.in[slot] = graph.view(node.inputs[size_t(slot)]);
+      layer.call.out = graph.view(node.output);
+      layer.cost = op_cost(node.attrs, layer.call.in, layer.call.out);
+      layers.emplace(
+          fmt::format("{}/{}/{}/{}", op_def(node.kind()).name, name, graph.name(), name_of(layer.attrs, layer.call)),
+          layer);
+    }
+  }
+}
+
+Layers plain_layers(const Layers& layers) {
+  Layers plain;
+  for (const auto& [name, layer] : layers) {
+    const OpKind kind = op_kind(layer.attrs);
+    if (kind != OpKind::gemm && kind != OpKind::conv2d) continue;
+    Layer product = kind == OpKind::gemm ? plain_gemm(layer) : plain_conv2d(layer);
+    product.cost = op_cost(product.attrs, product.call.in, product.call.out);
+    plain.emplace(fmt::format("{}/plain/{}", op_def(kind).name, name_of(product.attrs, product.call)), product);
+  }
+  return plain;
+}
+
+}  // namespace darkroom::bench
