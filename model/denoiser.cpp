@@ -34,23 +34,38 @@ std::vector<float> repeated(const std::vector<float>& rows, size_t times) {
 
 }  // namespace
 
-std::vector<Denoiser::Handover> Denoiser::handovers(const Graph& from, const Graph& to) {
+std::vector<Denoiser::Handover> Denoiser::handovers(const Graph& from, const Graph& to) const {
   std::vector<Handover> all;
   for (const GraphOutput& o : from.outputs()) {
-    Handover h{o.name, bytes_of(to, o.name), {}};
+    Handover h{o.name, bytes_of(to, o.name), shallow_ && bytes_of(shallow_->plan().graph, o.name) > 0, {}};
     h.data.resize(size_t(from.shape(o.value).elements()) * dtype_size(from.value(o.value).dtype));
     all.push_back(std::move(h));
   }
   return all;
 }
 
-Denoiser::Denoiser(Session& session, const UNetConfig& config, const UNetGraphOptions& options)
-    : session_(session), config_(config), options_(options) {
-  Graph graph = build_unet(config, options);
+Denoiser::Denoiser(Session& session, const UNetConfig& config, const UNetGraphOptions& options, int reuse)
+    : session_(session), config_(config), options_(options), reuse_(size_t(reuse)) {
+  if (reuse_ > 1) {
+    UNetGraphOptions shallow = options_;
+    shallow.deep_features = DeepFeatures::reuse;
+    options_.deep_features = DeepFeatures::expose;
+    Graph graph = build_unet(config, shallow);
+    std::vector<PassReport> passes = session.fuse(graph);
+    hoist(graph, kPromptInputs, "unet_prompt");
+    hoist(graph, kScheduleInputs, "unet_schedule");
+    deep_features_.resize(bytes_of(graph, "deep_features"));
+    shallow_ = session.compile(std::move(graph), std::move(passes));
+  }
+  Graph graph = build_unet(config, options_);
   std::vector<PassReport> passes = session.fuse(graph);
   Graph prompt = hoist(graph, kPromptInputs, "unet_prompt");
   hoist(graph, kScheduleInputs, "unet_schedule");  // planned in prepare(), for all calls at once
   step_ = session.compile(std::move(graph), passes);
+  if (shallow_) {
+    step_->bind("deep_features", deep_features_.data());
+    shallow_->bind("deep_features", deep_features_.data());
+  }
   if (prompt.nodes().empty()) return;
   prompt_ = session.compile(std::move(prompt), {});
   from_prompt_ = handovers(prompt_->plan().graph, step_->plan().graph);
@@ -63,13 +78,15 @@ void Denoiser::prepare(const Conditioning& given, const std::vector<double>& tim
     for (Handover& h : from_prompt_) {
       prompt_->bind(h.name, h.data.data());
       step_->bind(h.name, h.data.data());
+      if (h.shallow) shallow_->bind(h.name, h.data.data());
     }
     prompt_->run();
   }
-  // All calls of the schedule as one batch: the rows of call i are [i·batch, (i+1)·batch).
-  const size_t batch = size_t(options_.batch);
+  // All calls of the schedule as one batch: the rows of call i are [i·rows, (i+1)·rows).
+  const size_t rows = size_t(timestep_rows(config_, options_));
   UNetGraphOptions all = options_;
-  all.batch = int64_t(times.size() * batch);
+  all.batch = int64_t(times.size() * rows);
+  all.shared_sample = false;
   Graph graph = build_unet(config_, all);
   session_.fuse(graph);
   hoist(graph, kPromptInputs, "unet_prompt");
@@ -79,7 +96,7 @@ void Denoiser::prepare(const Conditioning& given, const std::vector<double>& tim
   from_schedule_ = handovers(schedule_->plan().graph, step_->plan().graph);
   std::vector<float> timestep, text = repeated(c.text_embeds, times.size()), ids = repeated(c.time_ids, times.size()),
                                guidance = repeated(c.guidance, times.size());
-  for (double t : times) timestep.insert(timestep.end(), batch, float(t));
+  for (double t : times) timestep.insert(timestep.end(), rows, float(t));
   bind_input(*schedule_, "timestep", timestep);
   bind_input(*schedule_, "text_embeds", text);
   bind_input(*schedule_, "time_ids", ids);
@@ -89,13 +106,19 @@ void Denoiser::prepare(const Conditioning& given, const std::vector<double>& tim
 }
 
 void Denoiser::bind(float* sample, float* out) {
-  step_->bind("sample", sample);
-  step_->bind("noise_pred", out);
+  for (Program* program : {step_.get(), shallow_.get()}) {
+    if (!program) continue;
+    program->bind("sample", sample);
+    program->bind("noise_pred", out);
+  }
 }
 
 bool Denoiser::run(size_t i, const std::atomic<bool>* cancel) {
-  for (Handover& h : from_schedule_) step_->bind(h.name, h.data.data() + i * h.bytes_a_call);
-  return step_->run(cancel);
+  const bool shallow = i % reuse_ != 0;
+  Program& program = shallow ? *shallow_ : *step_;
+  for (Handover& h : from_schedule_)
+    if (!shallow || h.shallow) program.bind(h.name, h.data.data() + i * h.bytes_a_call);
+  return program.run(cancel);
 }
 
 }  // namespace darkroom

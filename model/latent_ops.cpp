@@ -11,7 +11,7 @@ LatentOps::LatentOps(Session& session, int64_t elements)
   call.in[SamplerUpdateAttrs::kCoefficients] = TensorView::dense(nullptr, DType::f32, Shape{1});
   call.in[SamplerUpdateAttrs::kFirst] = TensorView::dense(nullptr, DType::f32, shape_);
   call.out = TensorView::dense(nullptr, DType::f32, shape_);
-  kernel_ = select_kernel(call, session.options().kernels, active_isa(), "latents").kernel;
+  kernel_ = select_kernel(call, session.select_options(), "latents").kernel;
 }
 
 void LatentOps::combine(std::span<const float> coefficients, std::span<float* const> inputs, float* out) {

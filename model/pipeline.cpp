@@ -69,6 +69,14 @@ void draw(NoiseSource& source, int64_t channels, int64_t pixels, std::vector<flo
     for (int64_t p = 0; p < pixels; ++p) out[size_t(p * channels + c)] = planar[size_t(c * pixels + p)];
 }
 
+// Of [without, with] the prompt the second row.
+Conditioning prompt_alone(const Conditioning& both) {
+  const auto second = [](const std::vector<float>& rows) {
+    return std::vector<float>(rows.begin() + std::ptrdiff_t(rows.size() / 2), rows.end());
+  };
+  return {second(both.context), second(both.text_embeds), second(both.time_ids), second(both.guidance)};
+}
+
 }  // namespace
 
 Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions options)
@@ -148,6 +156,8 @@ ResolvedRequest Pipeline::resolve(const Request& given) const {
   if (q.eta && !(*q.eta >= 0 && *q.eta <= 1)) throw usage_error("--eta {}: wants 0 to 1", *q.eta);
   int64_t layers = encoders_[0].config.num_hidden_layers;
   for (const TextEncoder& e : encoders_) layers = std::min(layers, e.config.num_hidden_layers);
+  if (!(q.guided_part >= 0 && q.guided_part <= 1)) throw usage_error("--guided-part {}: wants 0 to 1", q.guided_part);
+  if (q.reuse_deep < 1 || q.reuse_deep > 100) throw usage_error("--reuse-deep {}: wants 1 to 100", q.reuse_deep);
   if (q.clip_skip < 0 || q.clip_skip > layers) throw usage_error("--clip-skip {}: wants 1 to {}", q.clip_skip, layers);
   if (!q.mask.empty() && !q.image) throw usage_error("--mask: wants an image to keep the rest of: -i FILE");
   if (q.image && (q.image->width != q.width || q.image->height != q.height))
@@ -266,15 +276,11 @@ Conditioning Pipeline::make_conditioning(const Request& q, bool guided, int64_t*
   return c;
 }
 
-Denoiser& Pipeline::denoiser(const UNetGraphOptions& o) {
-  const UNetGraphOptions& have = denoiser_options_;
-  const bool same =
-      denoiser_ && have.batch == o.batch && have.height == o.height && have.width == o.width && have.tokens == o.tokens;
-  if (!same) {
-    denoiser_ = std::make_unique<Denoiser>(session_, unet_, o);
-    denoiser_options_ = o;
-  }
-  return *denoiser_;
+Denoiser& Pipeline::denoiser(const UNetGraphOptions& options, int reuse) {
+  PlannedDenoiser& planned = denoisers_[options.batch > 1];
+  if (!planned.denoiser || !(planned.options == options) || planned.reuse != reuse)
+    planned = {options, reuse, std::make_unique<Denoiser>(session_, unet_, options, reuse)};
+  return *planned.denoiser;
 }
 
 std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, NoiseSource& noise,
@@ -363,10 +369,19 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   }
   int64_t tokens = 0;
   const Conditioning conditioning = make_conditioning(q, guided, &tokens);
-  Denoiser& unet = denoiser({batch, H, W, tokens, options_.dtype});
   std::vector<double> times;
   for (const SamplerStep& s : program.steps) times.push_back(s.timestep);
-  unet.prepare(conditioning, times);
+  const int total = int(times.size());
+  const int guided_calls = guided ? int(std::ceil(q.guided_part * float(total))) : 0;
+  Denoiser *with_guidance = nullptr, *alone = nullptr;
+  if (guided_calls > 0) {
+    with_guidance = &denoiser({2, H, W, tokens, options_.dtype, /*shared_sample=*/true}, q.reuse_deep);
+    with_guidance->prepare(conditioning, {times.begin(), times.begin() + guided_calls});
+  }
+  if (guided_calls < total) {
+    alone = &denoiser({1, H, W, tokens, options_.dtype}, q.reuse_deep);
+    alone->prepare(guided ? prompt_alone(conditioning) : conditioning, {times.begin() + guided_calls, times.end()});
+  }
 
   // The mask at the latents' size, and what an inpainting UNet reads beside the latents.
   std::vector<float> keep, extra;
@@ -397,26 +412,27 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
     x[i] = q.image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i]
                    : float(program.init_noise_sigma) * noise[i];
   const int64_t in = unet_.in_channels, extra_width = in - C;
-  std::vector<float> sample(size_t(batch * pixels * in)), out(size_t(batch) * n);
-  unet.bind(sample.data(), out.data());
+  std::vector<float> sample(size_t(pixels * in)), out(size_t(batch) * n);
+  for (Denoiser* unet : {with_guidance, alone})
+    if (unet) unet->bind(sample.data(), out.data());
   LatentOps ops(session_, int64_t(n));
 
   // From here to the last step nothing allocates.
-  const int total = int(program.steps.size());
   for (int s = 0; s < total; ++s) {
     const SamplerStep& step = program.steps[size_t(s)];
     const float scale = float(step.input_scale);
-    for (int64_t b = 0; b < batch; ++b)
-      for (int64_t p = 0; p < pixels; ++p) {
-        float* to = sample.data() + (b * pixels + p) * in;
-        for (int64_t c = 0; c < C; ++c) to[c] = scale * x[size_t(p * C + c)];
-        for (int64_t c = 0; c < extra_width; ++c) to[C + c] = extra[size_t(p * extra_width + c)];
-      }
-    if (!unet.run(size_t(s), cancel)) return std::nullopt;
+    for (int64_t p = 0; p < pixels; ++p) {
+      float* to = sample.data() + p * in;
+      for (int64_t c = 0; c < C; ++c) to[c] = scale * x[size_t(p * C + c)];
+      for (int64_t c = 0; c < extra_width; ++c) to[C + c] = extra[size_t(p * extra_width + c)];
+    }
+    const bool guides = s < guided_calls;
+    if (!(guides ? with_guidance->run(size_t(s), cancel) : alone->run(size_t(s - guided_calls), cancel)))
+      return std::nullopt;
     float* const halves[] = {out.data(), out.data() + n};
-    const float mix[] = {1.0f - cfg, cfg}, alone[] = {1.0f};
-    ops.combine(guided ? std::span<const float>(mix) : std::span<const float>(alone),
-                guided ? std::span<float* const>(halves) : std::span<float* const>(halves, 1),
+    const float mix[] = {1.0f - cfg, cfg}, as_it_is[] = {1.0f};
+    ops.combine(guides ? std::span<const float>(mix) : std::span<const float>(as_it_is),
+                guides ? std::span<float* const>(halves) : std::span<float* const>(halves, 1),
                 slots[kSlotModel].data());
     if (step.draws) draw(source, C, pixels, planar, slots[kSlotNoise]);
     for (const SlotUpdate& update : step.updates) {
@@ -451,7 +467,7 @@ std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_
     all.push_back(build_clip(e.config, e.component, options));
   }
   const int64_t H = height / size_unit(), W = width / size_unit();
-  all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype}));
+  all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype, /*shared_sample=*/true}));
   all.push_back(build_vae_decoder(vae_, {1, H, W, options_.dtype}));
   all.push_back(build_vae_encoder(vae_, {1, height, width, options_.dtype}));
   return all;

@@ -49,6 +49,10 @@ struct Request {
   float strength = 0.75f;
   // Inpainting: one value a pixel, 0 keeps the image, 255 paints anew. Needs `image`.
   std::vector<uint8_t> mask;
+  // Savings that change the picture, off by default: guidance in this part of the network's calls, from the first on; how many
+  // calls in a row share deep features (Denoiser).
+  float guided_part = 1.0f;
+  int reuse_deep = 1;
 };
 
 // What a request means for this model: every default filled in.
@@ -105,7 +109,7 @@ class Pipeline {
   EncodedPrompt encode_prompt(const std::string& prompt, int clip_skip, size_t chunks);
   size_t chunk_count(const std::string& prompt) const;
   Conditioning make_conditioning(const Request& request, bool guided, int64_t* tokens);
-  Denoiser& denoiser(const UNetGraphOptions& options);
+  Denoiser& denoiser(const UNetGraphOptions& options, int reuse);
   std::optional<std::vector<float>> encode_image(const Image& image, NoiseSource& noise,
                                                  const std::atomic<bool>* cancel);
   std::optional<Image> decode(const std::vector<float>& latents, int64_t height, int64_t width,
@@ -123,8 +127,12 @@ class Pipeline {
   bool zeros_for_no_negative_ = false;
   std::vector<TextEncoder> encoders_;
   Session session_;
-  std::unique_ptr<Denoiser> denoiser_;
-  UNetGraphOptions denoiser_options_;
+  struct PlannedDenoiser {
+    UNetGraphOptions options;
+    int reuse = 1;
+    std::unique_ptr<Denoiser> denoiser;
+  };
+  PlannedDenoiser denoisers_[2];  // without guidance, with it
   std::unique_ptr<Program> decoder_, encoder_;
 };
 

@@ -17,16 +17,21 @@ class UNetBuilder {
 
   void build() {
     const size_t levels = config_.block_out_channels.size();
-    const ValueId sample =
-        g_.input("sample", {options_.batch, options_.height, options_.width, config_.in_channels}, DType::f32);
+    const int64_t latents = options_.shared_sample ? 1 : options_.batch;
+    ValueId sample = g_.input("sample", {latents, options_.height, options_.width, config_.in_channels}, DType::f32);
+    if (latents != options_.batch) sample = g_.broadcast(sample, options_.batch);
     temb_ = time_embedding();
     context_ = g_.input("context", {options_.batch, options_.tokens, config_.cross_attention_dim}, DType::f32);
 
     ValueId x = root_.conv3x3("conv_in", sample, config_.block_out_channels[0]);
     skips_.push_back(x);
-    for (size_t level = 0; level < levels; ++level) x = down_block(level, x);
-    x = mid_block(x);
-    for (size_t i = 0; i < levels; ++i) x = up_block(i, x);
+    if (options_.deep_features == DeepFeatures::reuse) {
+      x = last_up_resnet(root_.child("up_blocks", levels - 1), deep_features_input());
+    } else {
+      for (size_t level = 0; level < levels; ++level) x = down_block(level, x);
+      x = mid_block(x);
+      for (size_t i = 0; i < levels; ++i) x = up_block(i, x);
+    }
 
     x = root_.group_norm("conv_norm_out", x, config_.norm_num_groups, config_.norm_eps);
     x = root_.activation("conv_act", x, Activation::silu);
@@ -50,8 +55,8 @@ class UNetBuilder {
       return s.linear("linear_2", s.activation("act", x, Activation::silu, DType::f32), width, true, DType::f32);
     };
 
-    ValueId x =
-        sinusoid("time_proj", g_.input("timestep", {options_.batch}, DType::f32), config_.block_out_channels[0]);
+    ValueId x = sinusoid("time_proj", g_.input("timestep", {timestep_rows(config_, options_)}, DType::f32),
+                         config_.block_out_channels[0]);
     const Scope time = root_.child("time_embedding");
     if (config_.time_cond_proj_dim > 0) {
       const ValueId cond = g_.input("timestep_cond", {options_.batch, config_.time_cond_proj_dim}, DType::f32);
@@ -75,7 +80,9 @@ class UNetBuilder {
   ValueId resnet(const Scope& s, ValueId x, int64_t out) {
     ValueId h = s.group_norm("norm1", x, config_.norm_num_groups, config_.norm_eps);
     h = s.conv3x3("conv1", s.activation("act1", h, Activation::silu), out);
-    h = s.add("add_temb", h, s.linear("time_emb_proj", temb_, out, true, DType::f32));
+    ValueId temb = s.linear("time_emb_proj", temb_, out, true, DType::f32);
+    if (g_.shape(temb)[0] != options_.batch) temb = g_.broadcast(temb, options_.batch);
+    h = s.add("add_temb", h, temb);
     h = s.group_norm("norm2", h, config_.norm_num_groups, config_.norm_eps);
     h = s.conv3x3("conv2", s.activation("act2", h, Activation::silu), out);
     const bool same = g_.shape(x).channels() == out;
@@ -145,18 +152,35 @@ class UNetBuilder {
     return resnet(s.child("resnets.1"), x, config_.block_out_channels[last]);
   }
 
+  // Takes the last skip, [hidden, skip].
+  ValueId up_resnet(const Scope& block, size_t i, ValueId x, size_t level, bool attends) {
+    const ValueId skip = skips_.back();
+    skips_.pop_back();
+    x = g_.add(block.node("concat." + std::to_string(i)), ConcatAttrs{}, {x, skip});
+    x = resnet(block.child("resnets", i), x, config_.block_out_channels[level]);
+    return attends ? transformer(block.child("attentions", i), x, level) : x;
+  }
+
+  // The last of all reads the first skip: conv_in's result.
+  ValueId last_up_resnet(const Scope& block, ValueId x) {
+    return up_resnet(block, size_t(config_.layers_per_block[0]), x, 0, config_.up_attention.back());
+  }
+
+  ValueId deep_features_input() {
+    const int64_t channels = config_.block_out_channels[0];
+    return g_.input("deep_features", {options_.batch, options_.height, options_.width, channels}, g_.dtype());
+  }
+
   // up_blocks.0 is the deepest level. One resnet more than on the way down; each takes a skip, [hidden, skip].
   ValueId up_block(size_t index, ValueId x) {
     const Scope s = root_.child("up_blocks", index);
     const size_t level = config_.block_out_channels.size() - 1 - index;
-    for (size_t i = 0; i < size_t(config_.layers_per_block[level]) + 1; ++i) {
-      const ValueId skip = skips_.back();
-      skips_.pop_back();
-      x = g_.add(s.node("concat." + std::to_string(i)), ConcatAttrs{}, {x, skip});
-      x = resnet(s.child("resnets", i), x, config_.block_out_channels[level]);
-      if (config_.up_attention[index]) x = transformer(s.child("attentions", i), x, level);
+    for (size_t i = 0; i < size_t(config_.layers_per_block[level]) + (level > 0); ++i)
+      x = up_resnet(s, i, x, level, config_.up_attention[index]);
+    if (level == 0) {
+      if (options_.deep_features == DeepFeatures::expose) g_.output("deep_features", x);
+      return last_up_resnet(s, x);
     }
-    if (level == 0) return x;
     // To the size of the next skip, which is not always twice this one: odd sizes.
     const Shape target = g_.shape(skips_.back());
     const Scope up = s.child("upsamplers.0");
@@ -179,6 +203,11 @@ int64_t time_id_count(const UNetConfig& config) {
   // Told apart by the pooled width, which is a whole number of 64 in either.
   const int64_t rest = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim;
   return rest > 0 && config.projection_class_embeddings_input_dim != 2560 ? 6 : 5;
+}
+
+int64_t timestep_rows(const UNetConfig& config, const UNetGraphOptions& options) {
+  const bool alone = !config.text_time && config.time_cond_proj_dim == 0;
+  return options.shared_sample && alone ? 1 : options.batch;
 }
 
 Graph build_unet(const UNetConfig& config, const UNetGraphOptions& options) {

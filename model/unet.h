@@ -15,16 +15,31 @@ namespace darkroom {
 // Outputs   "noise_pred" [B, H, W, out_channels] f32: epsilon or v, as the model was trained
 // The whole network is one graph; hoisting (runtime/hoist.h) moves what depends on the context or on the time alone out
 // of the loop.
+//
+// Deep features (reuse of what changes slowly from step to step): what the last resnet on the way up reads from below. `expose`
+// makes it the output "deep_features" [B, H, W, C]; `reuse` makes it an input, and all that computes it is gone.
+// Source: Ma, Fang, Wang, DeepCache: Accelerating Diffusion Models for Free (2024).
+enum class DeepFeatures : uint8_t { compute, expose, reuse };
+
 struct UNetGraphOptions {
   int64_t batch = 2;
   int64_t height = 64, width = 64;  // latent pixels; any size, also odd
   int64_t tokens = 77;
   DType dtype = DType::f32;
+  // Guidance: all samples have the same latents and time. "sample" is [1, ..], and "timestep" [1] where the time embedding
+  // depends on nothing else.
+  bool shared_sample = false;
+  DeepFeatures deep_features = DeepFeatures::compute;
+
+  bool operator==(const UNetGraphOptions&) const = default;
 };
 
 // text_time: how many numbers "time_ids" has. 6: original height and width, crop top and left, target height and width. 5, in the
 // refiner: an aesthetic score in place of the target size.
 int64_t time_id_count(const UNetConfig& config);
+
+// Rows of the input "timestep": 1, or the batch.
+int64_t timestep_rows(const UNetConfig& config, const UNetGraphOptions& options);
 
 // Weights are named "unet/…" as in diffusers. Throws usage_error where the options do not fit the config.
 Graph build_unet(const UNetConfig& config, const UNetGraphOptions& options);

@@ -4,6 +4,8 @@
 
 #include "kernels/core/error.h"
 #include "runtime/graph_edit.h"
+#include "runtime/plan.h"
+#include "runtime/share_samples.h"
 
 namespace darkroom {
 
@@ -72,6 +74,9 @@ bool fuse_add(GraphEdit& edit, NodeId n, OpKind op) {
     if (!epilogue || edit.node(producer).kind() != op || epilogue->geglu) continue;
     Node& node = edit.node(producer);
     const EpilogueSlots slots = slots_of(node);
+    // A result of the graph has memory of its own: it cannot become a window onto one of another shape.
+    const ValueId result = edit.node(n).output;
+    if (edit.is_output(result) && !(graph.shape(source) == graph.shape(result))) continue;
     if (node.inputs[size_t(slots.residual)] != kNoValue) continue;
     const bool per_sample = !(graph.shape(other) == graph.shape(mine));
     if (per_sample) {
@@ -281,6 +286,71 @@ int concat_in_place(Graph& graph) {
   return count;
 }
 
+// The convolution with its norm applied as it reads, where the kernel that would run it alone can do so; else an empty node.
+// `norm` is where group_norm_stats will leave its result.
+Node with_norm(GraphEdit& edit, NodeId conv, NodeId group_norm, ValueId norm, const SelectOptions& kernels) {
+  Graph& graph = edit.graph();
+  const Node &plain = edit.node(conv), &before = edit.node(group_norm);
+  Node fused = plain;
+  NormConv2dAttrs attrs;
+  static_cast<Conv2dAttrs&>(attrs) = *edit.as<Conv2dAttrs>(conv);
+  if (edit.as<GroupNormSiluAttrs>(group_norm)) attrs.norm_activation = Activation::silu;
+  fused.attrs = attrs;
+  fused.inputs.resize(NormConv2dAttrs::kNorm + 1, kNoValue);
+  fused.inputs[Conv2dAttrs::kX] = before.inputs[GroupNormAttrs::kX];
+  fused.inputs[Conv2dAttrs::kX2] = before.inputs[GroupNormAttrs::kX2];
+  fused.inputs[NormConv2dAttrs::kNorm] = norm;
+  const auto call_of = [&](const Node& node) {
+    KernelCall call = kernel_call(graph, node);
+    TensorView& weight = call.in[Conv2dAttrs::kWeight];
+    if (!weight.present()) weight.dtype = DType::f32;  // not known before the weights are: any type will do
+    return call;
+  };
+  const KernelDef* alone = select_kernel(call_of(plain), kernels, plain.name).kernel;
+  const KernelDef* with = find_kernel(OpKind::norm_conv2d, alone->variant);
+  if (!with || with->isa == Isa::baseline || with->reject(call_of(fused))) return {};
+  if (fused.provenance.empty()) fused.provenance.push_back(fused.name);
+  fused.provenance.push_back(before.name);
+  return fused;
+}
+
+// group_norm → convolutions that apply it as they read: the normalised picture is never written.
+int fuse_norm_conv(Graph& graph, const SelectOptions& kernels) {
+  GraphEdit edit(graph);
+  int count = 0;
+  for (NodeId n = 0; n < edit.nodes(); ++n) {
+    const GroupNormAttrs* attrs = edit.as<GroupNormAttrs>(n);
+    if (!attrs) attrs = edit.as<GroupNormSiluAttrs>(n);
+    if (!attrs) continue;
+    const ValueId normed = edit.node(n).output;
+    if (edit.is_output(normed) || edit.has_views(normed) || graph.value(normed).view.base != kNoValue) continue;
+    const std::vector<NodeId> readers = edit.readers(normed);
+    Value statistics;
+    statistics.shape = Shape{graph.shape(normed)[0], 3, graph.shape(normed).channels()};
+    statistics.dtype = DType::f32;
+    statistics.producer = n;
+    graph.mutable_values().push_back(statistics);
+    const ValueId norm = ValueId(graph.values().size() - 1);
+    std::vector<Node> fused;
+    for (NodeId r : readers) {
+      const bool fits = edit.as<Conv2dAttrs>(r) && edit.node(r).inputs[Conv2dAttrs::kX] == normed &&
+                        std::ranges::count(edit.node(r).inputs, normed) == 1 &&
+                        edit.node(r).inputs[Conv2dAttrs::kX2] == kNoValue;
+      if (fits) fused.push_back(with_norm(edit, r, n, norm, kernels));
+      if (!fits || fused.back().output == kNoValue) break;
+    }
+    if (readers.empty() || fused.size() != readers.size() || fused.back().output == kNoValue) continue;
+    for (size_t i = 0; i < readers.size(); ++i) edit.node(readers[i]) = std::move(fused[i]);
+    GroupNormStatsAttrs stats;
+    static_cast<GroupNormAttrs&>(stats) = *attrs;
+    edit.node(n).attrs = stats;
+    edit.node(n).output = norm;
+    ++count;
+  }
+  edit.finish();
+  return count;
+}
+
 int count_attention(Graph& graph) {
   return int(std::ranges::count_if(graph.nodes(), [](const Node& n) { return n.kind() == OpKind::attention; }));
 }
@@ -323,6 +393,8 @@ int lower_attention(Graph& graph) {
 }
 
 constexpr FusionPass kPasses[] = {
+    {"shared_samples", "what is the same for all samples, as before the first cross-attention, is computed once",
+     share_samples, nullptr},
     {"packed_qkv", "projections of one source that meet in an attention run as one gemm", pack_projections, nullptr},
     {"group_norm_silu", "silu is applied as group_norm stores", fuse_group_norm_silu, nullptr},
     {"geglu", "the feed-forward's gate is applied as its gemm stores", fuse_geglu, nullptr},
@@ -333,6 +405,7 @@ constexpr FusionPass kPasses[] = {
     {"upsample_conv", "a convolution reads the small picture as if it were enlarged", fold_upsample, nullptr},
     {"two_sources", "norms and convolutions read both halves of a concat where they lie", read_two_sources, nullptr},
     {"concat_in_place", "the producers of a concat write into it", concat_in_place, nullptr},
+    {"norm_conv", "a convolution applies its group_norm and silu as it reads", nullptr, nullptr, fuse_norm_conv},
     {"attention", "softmax(QKᵀ)V in tiles, never the whole N×M matrix", count_attention, lower_attention},
 };
 
@@ -349,12 +422,12 @@ void check_pass_name(std::string_view name) {
   throw usage_error("--no-fuse {}: the passes are {}", name, known);
 }
 
-std::vector<PassReport> run_fusion(Graph& graph, const DisabledPasses& disabled) {
+std::vector<PassReport> run_fusion(Graph& graph, const DisabledPasses& disabled, const SelectOptions& kernels) {
   std::vector<PassReport> report;
   for (const FusionPass& pass : kPasses) {
     PassReport& r = report.emplace_back(PassReport{pass.name, !disabled.contains(pass.name), 0});
     if (r.enabled)
-      r.count = pass.apply(graph);
+      r.count = pass.apply_for ? pass.apply_for(graph, kernels) : pass.apply(graph);
     else if (pass.lower)
       r.count = pass.lower(graph);
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/graph.h"
+#include "runtime/select.h"
 
 namespace darkroom {
 
@@ -19,6 +20,8 @@ struct FusionPass {
   // where the pass is off, and `apply` counts what it leaves alone.
   int (*apply)(Graph& graph);
   int (*lower)(Graph& graph);
+  // In place of apply where the fusion pays only with certain kernels: fuses where those that would be chosen can do it.
+  int (*apply_for)(Graph& graph, const SelectOptions& kernels) = nullptr;
 };
 
 // All passes, in the order in which they run.
@@ -34,8 +37,8 @@ struct PassReport {
   int count = 0;  // fusions made, or ops lowered where it is off
 };
 
-// Runs every pass that is not disabled.
-std::vector<PassReport> run_fusion(Graph& graph, const DisabledPasses& disabled);
+// Runs every pass that is not disabled. `kernels`: what the graph will be planned with.
+std::vector<PassReport> run_fusion(Graph& graph, const DisabledPasses& disabled, const SelectOptions& kernels = {});
 
 // Moves every node that depends on nothing but (some of) the named inputs into a graph of its own, called `name`. What the
 // rest needs of it is an output there and an input here, both named as the node that computes it. Inputs that only moved

@@ -91,7 +91,13 @@ ValueId Graph::reshape(ValueId base, const Shape& shape) {
   if (shape.elements() != from.shape.elements())
     throw usage_error("{}: {} cannot be seen as {}", name_, from.shape.to_string(), shape.to_string());
   TensorView to = TensorView::dense(nullptr, from.dtype, shape);
-  if (!from.is_dense()) {
+  if (from.stride[0] == 0 && from.shape[0] > 1) {
+    // One sample for all: what is seen of it must be a sample again.
+    if (shape[0] != from.shape[0])
+      throw usage_error("{}: the samples of {} are one, it cannot be seen as {}", name_, from.shape.to_string(),
+                        shape.to_string());
+    to.stride[0] = 0;
+  } else if (!from.is_dense()) {
     if (!from.rows_uniform() || shape.channels() != from.channels())
       throw usage_error("{}: strided {} cannot be seen as {}", name_, from.shape.to_string(), shape.to_string());
     int64_t step = from.row_stride();
@@ -113,6 +119,16 @@ ValueId Graph::split_heads(ValueId base, int64_t heads) {
   to.shape = Shape{from.shape[0], heads, from.shape[1], dim};
   to.stride = {from.stride[0], dim, from.stride[1], 1};
   values_.push_back(make_view(to, {base, 0, to.stride}));
+  return ValueId(values_.size() - 1);
+}
+
+ValueId Graph::broadcast(ValueId base, int64_t samples) {
+  TensorView window = view(base);
+  if (window.rank() < 2 || window.shape[0] != 1)
+    throw usage_error("{}: {} is not one sample", name_, window.shape.to_string());
+  window.shape[0] = samples;
+  window.stride[0] = 0;
+  values_.push_back(make_view(window, {base, 0, window.stride}));
   return ValueId(values_.size() - 1);
 }
 

@@ -76,6 +76,8 @@ class Graph {
   ValueId slice(ValueId base, int64_t begin, int64_t count);
   ValueId reshape(ValueId base, const Shape& shape);
   ValueId split_heads(ValueId base, int64_t heads);
+  // [1, ..] seen as [samples, ..]: each the same memory.
+  ValueId broadcast(ValueId base, int64_t samples);
 
   const std::string& name() const { return name_; }
   DType dtype() const { return dtype_; }

@@ -6,9 +6,7 @@
 
 namespace darkroom {
 
-namespace {
-
-KernelCall call_of(const Graph& graph, const Node& node) {
+KernelCall kernel_call(const Graph& graph, const Node& node) {
   KernelCall call;
   call.attrs = &node.attrs;
   for (size_t i = 0; i < node.inputs.size(); ++i)
@@ -16,6 +14,8 @@ KernelCall call_of(const Graph& graph, const Node& node) {
   call.out = graph.view(node.output);
   return call;
 }
+
+namespace {
 
 size_t bytes_of(const Value& v) { return size_t(v.shape.elements()) * dtype_size(v.dtype); }
 
@@ -30,7 +30,7 @@ Cost Plan::total_cost() const {
   return total;
 }
 
-KernelCall Plan::call(const Step& step) const { return call_of(graph, graph.nodes()[size_t(step.node)]); }
+KernelCall Plan::call(const Step& step) const { return kernel_call(graph, graph.nodes()[size_t(step.node)]); }
 
 Plan make_plan(Graph source, const PlanOptions& options) {
   source.check();
@@ -67,10 +67,10 @@ Plan make_plan(Graph source, const PlanOptions& options) {
     Placement& written = plan.placements[size_t(graph.root(node.output))];
     written.first = std::min(written.first, s);
     written.last = std::max(written.last, s);
-    const KernelCall call = call_of(graph, node);
+    const KernelCall call = kernel_call(graph, node);
     Step step;
     step.node = s;
-    step.selection = select_kernel(call, options.kernels, options.isa, node.name);
+    step.selection = select_kernel(call, options, node.name);
     step.what = describe(node.attrs, call.in);
     step.cost = op_cost(node.attrs, call.in, call.out);
     if (step.selection.kernel->scratch_bytes)

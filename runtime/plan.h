@@ -10,10 +10,11 @@
 
 namespace darkroom {
 
-struct PlanOptions {
+// A node's operands as its kernel sees them, without memory.
+KernelCall kernel_call(const Graph& graph, const Node& node);
+
+struct PlanOptions : SelectOptions {
   int threads = 1;
-  KernelOverrides kernels;
-  Isa isa = active_isa();
 };
 
 // Where a value's memory is. Views have that of their root.

@@ -1,5 +1,7 @@
 #include "runtime/select.h"
 
+#include <algorithm>
+
 #include "kernels/core/error.h"
 
 namespace darkroom {
@@ -22,24 +24,41 @@ void parse_kernel_override(std::string_view text, KernelOverrides& overrides) {
   overrides[std::string(op_name)] = variant;
 }
 
-Selection select_kernel(const KernelCall& call, const KernelOverrides& overrides, Isa isa, std::string_view node) {
+Selection select_kernel(const KernelCall& call, const SelectOptions& options, std::string_view node) {
   const OpDef& op = op_def(op_kind(*call.attrs));
-  const auto forced = overrides.find(op.name);
+  const auto forced = options.kernels.find(op.name);
   Selection selection;
+  double best = 0;
   for (const KernelDef* kernel : kernels_of(op.kind)) {
     std::string reason;
-    if (forced != overrides.end() && kernel->variant != forced->second)
+    if (forced != options.kernels.end() && kernel->variant != forced->second)
       reason = fmt::format("{} is asked for", forced->second);
-    else if (kernel->isa > isa)
-      reason = fmt::format("needs {}, {} is what may be used", isa_name(kernel->isa), isa_name(isa));
+    else if (kernel->isa > options.isa)
+      reason = fmt::format("needs {}, {} is what may be used", isa_name(kernel->isa), isa_name(options.isa));
+    else if (options.exact && kernel->inexact)
+      reason = "exact results are asked for";
     else if (const char* why = kernel->reject(call))
       reason = why;
-    else {
-      selection.kernel = kernel;
-      return selection;
+    if (!reason.empty()) {
+      if (!selection.kernel) selection.refused.push_back({kernel->variant, std::move(reason)});
+      continue;
     }
-    selection.refused.push_back({kernel->variant, std::move(reason)});
+    const double cycles = kernel->cycles ? kernel->cycles(call) : 0;
+    if (!selection.kernel) {
+      selection.kernel = kernel;
+      best = cycles;
+      continue;
+    }
+    if (best == 0 || cycles == 0) continue;
+    const auto [slow, fast] = std::pair(std::max(best, cycles), std::min(best, cycles));
+    const std::string_view loser = cycles < best ? selection.kernel->variant : kernel->variant;
+    selection.refused.push_back({loser, fmt::format("estimated to take {:.2f} times as long", slow / fast)});
+    if (cycles < best) {
+      selection.kernel = kernel;
+      best = cycles;
+    }
   }
+  if (selection.kernel) return selection;
   std::string reasons;
   for (const Refusal& r : selection.refused)
     reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", r.variant, r.reason);

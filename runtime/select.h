@@ -1,4 +1,5 @@
-// Which implementation runs a node: the first of the op's list that does not refuse. Refusals are kept, as sentences.
+// Which implementation runs a node: the first of the op's list that does not refuse; where it has an estimate of its time,
+// the one with the least estimate. Those that are passed over are kept, with the reason as a sentence.
 #pragma once
 
 #include <map>
@@ -17,7 +18,7 @@ struct Refusal {
 
 struct Selection {
   const KernelDef* kernel = nullptr;
-  std::vector<Refusal> refused;  // those that stand before it in the list
+  std::vector<Refusal> refused;  // those that stand before it in the list, and those that are slower by estimate
 };
 
 // Forced variants by op name: {"conv2d", "ref"}. parse_kernel_override("conv2d:ref", overrides) adds one; throws
@@ -25,7 +26,13 @@ struct Selection {
 using KernelOverrides = std::map<std::string, std::string, std::less<>>;
 void parse_kernel_override(std::string_view text, KernelOverrides& overrides);
 
-// Throws usage_error with every reason where nothing can run the call. `isa`: what kernels may use of the CPU.
-Selection select_kernel(const KernelCall& call, const KernelOverrides& overrides, Isa isa, std::string_view node);
+struct SelectOptions {
+  KernelOverrides kernels;
+  Isa isa = active_isa();  // what kernels may use of the CPU
+  bool exact = false;      // no kernel that is KernelDef::inexact
+};
+
+// Throws usage_error with every reason where nothing can run the call.
+Selection select_kernel(const KernelCall& call, const SelectOptions& options, std::string_view node);
 
 }  // namespace darkroom

@@ -6,7 +6,7 @@ Plan Session::plan(Graph graph) const {
   weights_.resolve(graph);
   PlanOptions options;
   options.threads = backend_->team();
-  options.kernels = options_.kernels;
+  static_cast<SelectOptions&>(options) = select_options();
   return make_plan(std::move(graph), options);
 }
 

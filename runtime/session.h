@@ -15,6 +15,7 @@ struct SessionOptions {
   Device device = Device::cpu;
   int threads = 1;  // of the CPU
   KernelOverrides kernels;
+  bool exact = false;  // direct sums only: no Winograd
   DisabledPasses disabled_passes;
   Trace* trace = nullptr;  // records every step of every program
 };
@@ -53,10 +54,13 @@ class Session {
         arena_(*backend_) {}
 
   const SessionOptions& options() const { return options_; }
+  SelectOptions select_options() const { return {.kernels = options_.kernels, .exact = options_.exact}; }
   Backend& backend() { return *backend_; }
 
   // Fuses. To be called before hoist() where parts of the graph are to run on their own.
-  std::vector<PassReport> fuse(Graph& graph) const { return run_fusion(graph, options_.disabled_passes); }
+  std::vector<PassReport> fuse(Graph& graph) const {
+    return run_fusion(graph, options_.disabled_passes, select_options());
+  }
   // Plans and packs weights. `passes` is what fuse() reported.
   std::unique_ptr<Program> compile(Graph graph, std::vector<PassReport> passes);
   // Both.

@@ -1,4 +1,5 @@
 // conv2d on AVX2, an implicit GEMM.
+#include "kernels/conv2d/cost.h"
 #include "kernels/conv2d/implicit_on_core.h"
 #include "kernels/core/gemm_core_avx2.h"
 
@@ -7,6 +8,8 @@ namespace {
 
 using gemm_avx2::Core;
 using namespace implicit_on_core;
+
+double cycles(const KernelCall& call) { return conv2d_cost::direct_cycles(call, 0.9 * 16, Core::kNr); }
 
 }  // namespace
 
@@ -21,6 +24,7 @@ const KernelDef conv2d_avx2_implicit = {
     .packed_bytes = weight_bytes<Core>,
     .pack = pack<Core>,
     .launch = launch<Core>,
+    .cycles = cycles,
 };
 
 }  // namespace darkroom::kernels

@@ -23,4 +23,14 @@ struct Conv2dAttrs {
   bool operator==(const Conv2dAttrs&) const = default;
 };
 
+// norm_conv2d: conv2d of f((in − mean) · scale + shift), f an activation: a group_norm applied where the convolution reads, by
+// what group_norm_stats found. The zeros outside stay zeros. Slots as above, and norm [B, 3, C1+C2] f32: for each channel
+// of each sample mean, scale and shift.
+struct NormConv2dAttrs : Conv2dAttrs {
+  enum { kNorm = kResidual + 1 };
+  Activation norm_activation = Activation::none;
+
+  bool operator==(const NormConv2dAttrs&) const = default;
+};
+
 }  // namespace darkroom

@@ -1,4 +1,5 @@
-// The definition of conv2d, in double.
+// The definition of conv2d and norm_conv2d, in double.
+#include "kernels/conv2d/attributes.h"
 #include "kernels/core/kernel.h"
 #include "kernels/core/ref_element.h"
 #include "kernels/core/ref_epilogue.h"
@@ -24,8 +25,17 @@ void pack(const KernelCall&, std::span<const TensorView> parts, void* packed, co
   ref_pack_dense(parts, packed, team);
 }
 
+Real normalize(const ConvolutionNorm& norm, int64_t b, int64_t c, Real x) {
+  const TensorView& k = norm.coefficients;
+  if (!k.present()) return x;
+  const int64_t at = b * k.stride[0] + c;
+  const Real y = (x - ref_load(k, at)) * ref_load(k, at + k.stride[1]) + ref_load(k, at + 2 * k.stride[1]);
+  return ref_activate(norm.activation, y);
+}
+
 void launch(const KernelCall& call, const Team& team) {
-  const auto& attrs = call.attributes<Conv2dAttrs>();
+  const Conv2dAttrs& attrs = conv2d_attributes(call);
+  const ConvolutionNorm norm = conv2d_norm(call);
   const TensorView& x = call.in[Conv2dAttrs::kX];
   const TensorView& x2 = call.in[Conv2dAttrs::kX2];
   const TensorView& weight = call.in[Conv2dAttrs::kWeight];
@@ -51,7 +61,7 @@ void launch(const KernelCall& call, const Team& team) {
         const int64_t at1 = pixel_offset(x, b, sy, sx), at2 = x2.present() ? pixel_offset(x2, b, sy, sx) : 0;
         for (int64_t c = 0; c < C; ++c) {
           const Real value = c < C1 ? ref_load(x, at1 + c) : ref_load(x2, at2 + c - C1);
-          sum += value * Real(w[((n * C + c) * attrs.kernel + ky) * attrs.kernel + kx]);
+          sum += normalize(norm, b, c, value) * Real(w[((n * C + c) * attrs.kernel + ky) * attrs.kernel + kx]);
         }
       }
     return sum;
@@ -66,9 +76,20 @@ void launch(const KernelCall& call, const Team& team) {
 
 }  // namespace
 
-extern const KernelDef conv2d_ref;
+extern const KernelDef conv2d_ref, norm_conv2d_ref;
 const KernelDef conv2d_ref = {
     .op = OpKind::conv2d,
+    .variant = "ref",
+    .isa = Isa::baseline,
+    .reject = reject,
+    .scratch_bytes = nullptr,
+    .pack_format = "dense_f32",
+    .packed_bytes = packed_bytes,
+    .pack = pack,
+    .launch = launch,
+};
+const KernelDef norm_conv2d_ref = {
+    .op = OpKind::norm_conv2d,
     .variant = "ref",
     .isa = Isa::baseline,
     .reject = reject,

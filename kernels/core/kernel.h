@@ -46,6 +46,13 @@ struct KernelDef {
 
   // Called by every member of the team. Members may return before the others: whoever reads the output synchronises.
   void (*launch)(const KernelCall& call, const Team& team);
+
+  // Estimated cycles of one core for one sample of the call; null: the order of the table decides. Among those that have an
+  // estimate the least runs. Never looks at the batch, or the bits of a sample would depend on it.
+  double (*cycles)(const KernelCall& call) = nullptr;
+
+  // Its rounding errors are some times those of direct sums (Winograd): refused where exactness is asked for.
+  bool inexact = false;
 };
 
 // All implementations of an op in the order of kernels.inc: best first, `ref` last.

@@ -110,6 +110,14 @@ Shape infer(const Operands& o, const Conv2dAttrs& a) {
   return finish(o, a.epilogue, out, x[0], w[0], S::kBias, S::kRowBias, S::kResidual);
 }
 
+Shape infer(const Operands& o, const NormConv2dAttrs& a) {
+  using S = NormConv2dAttrs;
+  const Shape out = infer(o, static_cast<const Conv2dAttrs&>(a));
+  o.need(S::kNorm, "norm", 3, 3);
+  o.want(S::kNorm, "norm", Shape{out[0], 3, o.shape(S::kWeight)[1]});
+  return out;
+}
+
 Shape infer(const Operands& o, const AttentionAttrs& a) {
   using S = AttentionAttrs;
   o.need(S::kQ, "q", 3, 3);
@@ -142,6 +150,10 @@ Shape infer_group_norm(const Operands& o, const GroupNormAttrs& a) {
 }
 Shape infer(const Operands& o, const GroupNormAttrs& a) { return infer_group_norm(o, a); }
 Shape infer(const Operands& o, const GroupNormSiluAttrs& a) { return infer_group_norm(o, a); }
+Shape infer(const Operands& o, const GroupNormStatsAttrs& a) {
+  const Shape normed = infer_group_norm(o, a);
+  return {normed[0], 3, normed.channels()};
+}
 
 Shape infer(const Operands& o, const LayerNormAttrs&) {
   using S = LayerNormAttrs;
@@ -246,7 +258,8 @@ double matrix_flops(const OpAttrs& attrs, std::span<const TensorView> in, const 
       const Shape& w = in[GemmAttrs::kWeight].shape;
       return 2.0 * double(in[GemmAttrs::kA].rows()) * double(w[0]) * double(w[1]);
     }
-    case OpKind::conv2d: {
+    case OpKind::conv2d:
+    case OpKind::norm_conv2d: {
       const Shape& w = in[Conv2dAttrs::kWeight].shape;
       return 2.0 * double(out.rows()) * double(w.elements());
     }
@@ -272,6 +285,14 @@ std::string describe_epilogue(const Epilogue& e, std::span<const TensorView> in,
   return s;
 }
 
+std::string describe_conv2d(const Conv2dAttrs& a, std::span<const TensorView> in) {
+  std::string s = fmt::format("{0}x{0} s{1}", a.kernel, a.stride);
+  if (a.pad_top != a.pad_bottom || a.pad_left != a.pad_right) s += " asymmetric";
+  if (a.upsample_height > 0) s += " upsampled";
+  if (in.size() > Conv2dAttrs::kX2 && in[Conv2dAttrs::kX2].present()) s += " two sources";
+  return s + describe_epilogue(a.epilogue, in, Conv2dAttrs::kBias, Conv2dAttrs::kRowBias, Conv2dAttrs::kResidual);
+}
+
 }  // namespace
 
 SlotRole OpDef::role(int slot) const {
@@ -281,11 +302,13 @@ SlotRole OpDef::role(int slot) const {
       if (slot == GemmAttrs::kBias) return SlotRole::vector;
       break;
     case OpKind::conv2d:
+    case OpKind::norm_conv2d:
       if (slot == Conv2dAttrs::kWeight) return SlotRole::packed;
       if (slot == Conv2dAttrs::kBias) return SlotRole::vector;
       break;
     case OpKind::group_norm:
     case OpKind::group_norm_silu:
+    case OpKind::group_norm_stats:
       if (slot == GroupNormAttrs::kGamma || slot == GroupNormAttrs::kBeta) return SlotRole::vector;
       break;
     case OpKind::layer_norm:
@@ -333,13 +356,13 @@ std::string describe(const OpAttrs& attrs, std::span<const TensorView> in) {
     case OpKind::gemm:
       return "linear" + describe_epilogue(std::get<GemmAttrs>(attrs).epilogue, in, GemmAttrs::kBias,
                                           GemmAttrs::kRowBias, GemmAttrs::kResidual);
-    case OpKind::conv2d: {
-      const auto& a = std::get<Conv2dAttrs>(attrs);
-      std::string s = fmt::format("{0}x{0} s{1}", a.kernel, a.stride);
-      if (a.pad_top != a.pad_bottom || a.pad_left != a.pad_right) s += " asymmetric";
-      if (a.upsample_height > 0) s += " upsampled";
-      if (in.size() > Conv2dAttrs::kX2 && in[Conv2dAttrs::kX2].present()) s += " two sources";
-      return s + describe_epilogue(a.epilogue, in, Conv2dAttrs::kBias, Conv2dAttrs::kRowBias, Conv2dAttrs::kResidual);
+    case OpKind::conv2d:
+      return describe_conv2d(std::get<Conv2dAttrs>(attrs), in);
+    case OpKind::norm_conv2d: {
+      const auto& a = std::get<NormConv2dAttrs>(attrs);
+      const bool activated = a.norm_activation != Activation::none;
+      return fmt::format("norm {}{}", activated ? activation_name(a.norm_activation) + std::string(" ") : "",
+                         describe_conv2d(a, in));
     }
     case OpKind::matmul:
       return std::get<MatmulAttrs>(attrs).transpose_b ? "A Bᵀ" : "A B";
@@ -351,6 +374,8 @@ std::string describe(const OpAttrs& attrs, std::span<const TensorView> in) {
       return fmt::format("{} groups", std::get<GroupNormAttrs>(attrs).groups);
     case OpKind::group_norm_silu:
       return fmt::format("{} groups", std::get<GroupNormSiluAttrs>(attrs).groups);
+    case OpKind::group_norm_stats:
+      return fmt::format("{} groups", std::get<GroupNormStatsAttrs>(attrs).groups);
     case OpKind::unary: {
       const auto& a = std::get<UnaryAttrs>(attrs);
       std::string s = a.activation == Activation::none ? "" : activation_name(a.activation);

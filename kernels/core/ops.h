@@ -27,9 +27,10 @@ enum class OpKind : int {
 };
 
 // Alternatives in the order of OpKind: index() is the kind.
-using OpAttrs = std::variant<GemmAttrs, MatmulAttrs, Conv2dAttrs, AttentionAttrs, GroupNormAttrs, GroupNormSiluAttrs,
-                             LayerNormAttrs, SoftmaxAttrs, UnaryAttrs, AddAttrs, GegluAttrs, ConcatAttrs, UpsampleAttrs,
-                             EmbeddingAttrs, SelectRowsAttrs, TimestepEmbeddingAttrs, SamplerUpdateAttrs>;
+using OpAttrs = std::variant<GemmAttrs, MatmulAttrs, Conv2dAttrs, NormConv2dAttrs, AttentionAttrs, GroupNormAttrs,
+                             GroupNormSiluAttrs, GroupNormStatsAttrs, LayerNormAttrs, SoftmaxAttrs, UnaryAttrs,
+                             AddAttrs, GegluAttrs, ConcatAttrs, UpsampleAttrs, EmbeddingAttrs, SelectRowsAttrs,
+                             TimestepEmbeddingAttrs, SamplerUpdateAttrs>;
 
 #define DARKROOM_OP(name, attrs, inputs, replaces) \
   static_assert(std::is_same_v<std::variant_alternative_t<size_t(OpKind::name), OpAttrs>, attrs>);

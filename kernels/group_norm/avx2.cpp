@@ -1,4 +1,5 @@
-// group_norm and group_norm_silu in two readings of x, the first for the statistics, the second for the result.
+// group_norm and group_norm_silu in two readings of x, the first for the statistics, the second for the result;
+// group_norm_stats is the first alone.
 //
 //   chunks    a sample's pixels in runs of about 32 Ki elements, which stay in L2: the size follows from the shape of one
 //             sample alone, so that neither the team nor the batch changes a bit
@@ -30,8 +31,8 @@ struct Tiling {
 Tiling tiling(const KernelCall& call, int groups) {
   Tiling t;
   t.B = call.out.shape[0];
-  t.pixels = call.out.rows() / t.B;
-  t.C = call.out.channels();
+  t.pixels = call.in[GroupNormAttrs::kX].rows() / t.B;
+  t.C = call.in[GroupNormAttrs::kGamma].channels();
   t.C1 = call.in[GroupNormAttrs::kX].channels();
   t.G = groups;
   t.rows = kChunkElements / t.C;
@@ -123,8 +124,9 @@ void chunk_moments(const KernelCall& call, const Tiling& t, int64_t b, int64_t c
   }
 }
 
+// Mean, scale and shift of the channels of one group, to rows `stride` floats apart.
 void combine(const KernelCall& call, const Tiling& t, float eps, int64_t b, int64_t g, const Moments* moments,
-             float* coefficients) {
+             float* to, int64_t stride) {
   const float *gamma = call.in[GroupNormAttrs::kGamma].as<float>(), *beta = call.in[GroupNormAttrs::kBeta].as<float>();
   const int64_t channels = t.C / t.G;
   double mean = 0, squares = 0, count = 0;
@@ -138,31 +140,36 @@ void combine(const KernelCall& call, const Tiling& t, float eps, int64_t b, int6
   }
   const double variance = squares / count;
   const double scale = 1.0 / __builtin_sqrt((variance < 0 ? 0.0 : variance) + double(eps));
-  float* at = coefficients + b * 3 * t.padded;
   const float rounded = float(mean);
   for (int64_t c = g * channels; c < (g + 1) * channels; ++c) {
     const double a = scale * double(gamma[c]);
-    at[c] = rounded;
-    at[t.padded + c] = float(a);
-    at[2 * t.padded + c] = float(double(beta[c]) - (mean - double(rounded)) * a);
+    to[c] = rounded;
+    to[stride + c] = float(a);
+    to[2 * stride + c] = float(double(beta[c]) - (mean - double(rounded)) * a);
   }
 }
 
-template <bool kSilu, typename In, typename Out>
-void run(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs) {
-  const Tiling t = tiling(call, attrs.groups);
-  const Scratch scratch(t, call.scratch, team.index);
+// Mean, scale and shift of every channel: sample b's rows at to + b · sample, `stride` floats apart. The team's members may
+// return before the others.
+template <typename In>
+void statistics(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs, const Tiling& t,
+                const Scratch& scratch, float* to, int64_t sample, int64_t stride) {
   {
     const auto [first, last] = team.range(t.B * t.chunks);
     for (int64_t i = first; i < last; ++i)
       chunk_moments<In>(call, t, i / t.chunks, i % t.chunks, scratch.own, scratch.moments + i * t.G);
   }
   team.sync();
-  {
-    const auto [first, last] = team.range(t.B * t.G);
-    for (int64_t i = first; i < last; ++i)
-      combine(call, t, attrs.eps, i / t.G, i % t.G, scratch.moments, scratch.coefficients);
-  }
+  const auto [first, last] = team.range(t.B * t.G);
+  for (int64_t i = first; i < last; ++i)
+    combine(call, t, attrs.eps, i / t.G, i % t.G, scratch.moments, to + i / t.G * sample, stride);
+}
+
+template <bool kSilu, typename In, typename Out>
+void run(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs) {
+  const Tiling t = tiling(call, attrs.groups);
+  const Scratch scratch(t, call.scratch, team.index);
+  statistics<In>(call, team, attrs, t, scratch, scratch.coefficients, 3 * t.padded, t.padded);
   team.sync();
   const auto [first, last] = team.range(t.B * t.pixels);
   for (int64_t r = first; r < last; ++r) {
@@ -209,9 +216,21 @@ void launch_silu(const KernelCall& call, const Team& team) {
   dispatch<true>(call, team, call.attributes<GroupNormSiluAttrs>());
 }
 
+void launch_stats(const KernelCall& call, const Team& team) {
+  const auto& attrs = call.attributes<GroupNormStatsAttrs>();
+  const Tiling t = tiling(call, attrs.groups);
+  const Scratch scratch(t, call.scratch, team.index);
+  const auto run_as = call.in[GroupNormAttrs::kX].dtype == DType::f32 ? statistics<float> : statistics<bf16_t>;
+  run_as(call, team, attrs, t, scratch, call.out.as<float>(), call.out.stride[0], call.out.stride[1]);
+}
+
+const char* reject_stats(const KernelCall& call) {
+  return call.out.dtype == DType::f32 ? reject(call) : "out must be f32";
+}
+
 }  // namespace
 
-extern const KernelDef group_norm_avx2, group_norm_silu_avx2;
+extern const KernelDef group_norm_avx2, group_norm_silu_avx2, group_norm_stats_avx2;
 const KernelDef group_norm_avx2 = {
     .op = OpKind::group_norm,
     .variant = "avx2",
@@ -233,6 +252,17 @@ const KernelDef group_norm_silu_avx2 = {
     .packed_bytes = nullptr,
     .pack = nullptr,
     .launch = launch_silu,
+};
+const KernelDef group_norm_stats_avx2 = {
+    .op = OpKind::group_norm_stats,
+    .variant = "avx2",
+    .isa = Isa::avx2,
+    .reject = reject_stats,
+    .scratch_bytes = scratch_bytes<GroupNormStatsAttrs>,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .launch = launch_stats,
 };
 
 }  // namespace darkroom::kernels

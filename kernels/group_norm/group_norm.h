@@ -19,4 +19,10 @@ struct GroupNormSiluAttrs : GroupNormAttrs {
   bool operator==(const GroupNormSiluAttrs&) const = default;
 };
 
+// group_norm_stats: the first half, for norm_conv2d to apply. Same inputs; out [B, 3, C+C2] f32: for each channel the mean,
+// the scale gamma / √(var + eps), and what is added after both.
+struct GroupNormStatsAttrs : GroupNormAttrs {
+  bool operator==(const GroupNormStatsAttrs&) const = default;
+};
+
 }  // namespace darkroom

@@ -24,10 +24,12 @@ Real load(const KernelCall& call, int64_t b, int64_t p, int64_t pixels, int64_t 
   return ref_load(source, ref_row_offset(source, b * pixels + p) + (c < C ? c : c - C));
 }
 
-void normalize(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs, bool silu) {
+enum class Result { normed, normed_silu, statistics };
+
+void normalize(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs, Result result) {
   const TensorView &gamma = call.in[GroupNormAttrs::kGamma], &beta = call.in[GroupNormAttrs::kBeta];
-  const int64_t B = call.out.shape[0], pixels = call.out.rows() / B, G = attrs.groups;
-  const int64_t channels = call.out.channels() / G;  // of a group
+  const int64_t B = call.out.shape[0], pixels = call.in[GroupNormAttrs::kX].rows() / B, G = attrs.groups;
+  const int64_t channels = gamma.channels() / G;  // of a group
   const Real count = Real(pixels * channels);
 
   const auto [first, last] = team.range(B * G);
@@ -44,26 +46,39 @@ void normalize(const KernelCall& call, const Team& team, const GroupNormAttrs& a
         squares += d * d;
       }
     const Real scale = 1.0 / std::sqrt(squares / count + Real(attrs.eps));
+    if (result == Result::statistics) {
+      for (int64_t c = begin; c < end; ++c) {
+        const int64_t at = b * call.out.stride[0] + c, row = call.out.stride[1];
+        ref_store(call.out, at, mean);
+        ref_store(call.out, at + row, scale * ref_load(gamma, c));
+        ref_store(call.out, at + 2 * row, ref_load(beta, c));
+      }
+      continue;
+    }
     for (int64_t p = 0; p < pixels; ++p)
       for (int64_t c = begin; c < end; ++c) {
         Real y = (load(call, b, p, pixels, c) - mean) * scale * ref_load(gamma, c) + ref_load(beta, c);
-        if (silu) y = y / (1.0 + std::exp(-y));
+        if (result == Result::normed_silu) y = y / (1.0 + std::exp(-y));
         ref_store(call.out, ref_row_offset(call.out, b * pixels + p) + c, y);
       }
   }
 }
 
 void launch(const KernelCall& call, const Team& team) {
-  normalize(call, team, call.attributes<GroupNormAttrs>(), false);
+  normalize(call, team, call.attributes<GroupNormAttrs>(), Result::normed);
 }
 
 void launch_silu(const KernelCall& call, const Team& team) {
-  normalize(call, team, call.attributes<GroupNormSiluAttrs>(), true);
+  normalize(call, team, call.attributes<GroupNormSiluAttrs>(), Result::normed_silu);
+}
+
+void launch_stats(const KernelCall& call, const Team& team) {
+  normalize(call, team, call.attributes<GroupNormStatsAttrs>(), Result::statistics);
 }
 
 }  // namespace
 
-extern const KernelDef group_norm_ref, group_norm_silu_ref;
+extern const KernelDef group_norm_ref, group_norm_silu_ref, group_norm_stats_ref;
 const KernelDef group_norm_ref = {
     .op = OpKind::group_norm,
     .variant = "ref",
@@ -85,6 +100,17 @@ const KernelDef group_norm_silu_ref = {
     .packed_bytes = nullptr,
     .pack = nullptr,
     .launch = launch_silu,
+};
+const KernelDef group_norm_stats_ref = {
+    .op = OpKind::group_norm_stats,
+    .variant = "ref",
+    .isa = Isa::baseline,
+    .reject = reject,
+    .scratch_bytes = nullptr,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .launch = launch_stats,
 };
 
 }  // namespace darkroom::kernels

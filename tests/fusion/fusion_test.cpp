@@ -39,6 +39,16 @@ Graph unet(bool linear, DType dtype = DType::f32, int64_t batch = 2) {
   return build_unet(small_unet(linear), options);
 }
 
+// As guidance runs it: both samples begin with the same latents.
+Graph guided_unet() {
+  UNetGraphOptions options;
+  options.height = 9;
+  options.width = 6;
+  options.tokens = 11;
+  options.shared_sample = true;
+  return build_unet(small_unet(true), options);
+}
+
 Graph decoder() {
   VaeConfig config;
   config.block_out_channels = {16, 16, 32};
@@ -86,7 +96,7 @@ class Fusion : public ::testing::TestWithParam<std::string_view> {};
 
 TEST_P(Fusion, OnAndOffGiveTheSame) {
   const std::string pass(GetParam());
-  for (const Graph& graph : {unet(false), unet(true), decoder(), text()}) {
+  for (const Graph& graph : {unet(false), unet(true), guided_unet(), decoder(), text()}) {
     SCOPED_TRACE(graph.name());
     NamedWeights weights;
     weights.add(graph);
@@ -136,6 +146,22 @@ TEST(FusionCounts, EveryPassFindsItsOps) {
   }
 }
 
+// The fusion follows the kernel: it is made where the one that runs the convolution alone can take the norm with it.
+TEST(FusionCounts, NormGoesIntoWinogradConvolutionsAlone) {
+  if (detected_isa() < Isa::avx2) GTEST_SKIP() << "no kernel takes a norm";
+  for (const bool winograd : {true, false}) {
+    Graph graph = decoder();
+    SelectOptions kernels;
+    kernels.isa = Isa::avx2;
+    kernels.exact = !winograd;
+    const std::vector<PassReport> report = run_fusion(graph, {}, kernels);
+    int normed = 0;
+    for (const Node& node : graph.nodes()) normed += node.kind() == OpKind::norm_conv2d;
+    EXPECT_EQ(count_of("norm_conv", report) > 0, winograd);
+    EXPECT_EQ(normed > 0, winograd);
+  }
+}
+
 TEST(FusionCounts, ConcatInPlaceLeavesNoCopy) {
   Graph graph = unet(false);
   const std::vector<PassReport> report = run_fusion(graph, {"two_sources"});
@@ -175,6 +201,29 @@ TEST(Hoist, PromptAndSchedulePartsAreTheSameBits) {
   given.merge(run_graph(text, weights, inputs));
   given.merge(run_graph(time, weights, inputs));
   EXPECT_EQ(run_graph(rest, weights, given), whole);
+}
+
+// The shared prefix: the bits of the batch that computes it twice, and one sample's work up to the first cross-attention.
+TEST(SharedSamples, TheSameBitsAsApart) {
+  Graph shared = guided_unet(), apart = unet(true);
+  NamedWeights weights;
+  weights.add(apart);
+  Named inputs = random_inputs(shared), twice = inputs;
+  for (const char* name : {"sample", "timestep"})
+    twice[name].insert(twice[name].end(), inputs[name].begin(), inputs[name].end());
+  const std::vector<PassReport> report = run_fusion(shared, {});
+  run_fusion(apart, {});
+  EXPECT_GT(count_of("shared_samples", report), 10);
+  const Named one = run_graph(shared, weights, inputs);
+  EXPECT_EQ(one, run_graph(apart, weights, twice));
+  for (const Node& node : shared.nodes()) {
+    if (node.name == "down_blocks.0.attentions.0.transformer_blocks.0.attn1.attention") {
+      EXPECT_EQ(shared.shape(node.output)[0], 1);
+    }
+    if (node.name == "down_blocks.0.attentions.0.transformer_blocks.0.attn2.attention") {
+      EXPECT_EQ(shared.shape(node.output)[0], 2);
+    }
+  }
 }
 
 TEST(SameBytes, BatchDoesNotChangeASample) {

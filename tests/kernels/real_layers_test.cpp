@@ -30,7 +30,8 @@ Shape with_channels(const Shape& shape, int64_t channels) {
 // The output channels of gemm and conv2d; 0 for other ops.
 int64_t output_channels(const Graph& graph, const Node& node) {
   if (node.kind() == OpKind::gemm) return graph.shape(node.inputs[GemmAttrs::kWeight])[0];
-  if (node.kind() == OpKind::conv2d) return graph.shape(node.inputs[Conv2dAttrs::kWeight])[0];
+  if (node.kind() == OpKind::conv2d || node.kind() == OpKind::norm_conv2d)
+    return graph.shape(node.inputs[Conv2dAttrs::kWeight])[0];
   return 0;
 }
 
@@ -56,7 +57,10 @@ CallMemory make_call(const Graph& graph, const Node& node) {
       shape[0] = few;
     } else if (op.role(slot) == SlotRole::table) {
       shape[0] = std::min(shape[0], kFewWords);
-    } else if (channels != 0 && slot != 0 && !(node.kind() == OpKind::conv2d && slot == Conv2dAttrs::kX2)) {
+    } else if (channels != 0 && slot != 0 && node.kind() != OpKind::gemm &&
+               (slot == Conv2dAttrs::kX2 || slot == NormConv2dAttrs::kNorm)) {
+      // As wide as the input.
+    } else if (channels != 0 && slot != 0) {
       shape = with_channels(shape, shape.channels() == channels ? few : cut(channels, is_geglu(node)) / 2);
     }
     if (dtype == DType::i32) deviation = float(std::min<int64_t>(kFewWords, 77));

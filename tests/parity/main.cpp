@@ -16,7 +16,7 @@ using namespace darkroom::parity;
 int run(int argc, char** argv) {
   CLI::App app("Holds a model's outputs against those of an independent implementation.");
   std::string model, folder, fullsize, dtype = "f32", device = "cpu";
-  bool allow_ref = false;
+  bool allow_ref = false, exact = false;
   int threads = default_threads();
   app.add_option("-m,--model", model, "a .sdw file or a diffusers folder");
   app.add_option("OUTPUTS_FOLDER", folder, "laid out like tests/golden/outputs/*");
@@ -26,6 +26,7 @@ int run(int argc, char** argv) {
   app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
   app.add_option("--device", device, "where to run")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
   app.add_option("--threads", threads, "threads")->capture_default_str();
+  app.add_flag("--exact", exact, "direct sums only, held to a narrower limit");
   app.add_flag("--allow-ref", allow_ref, "do not fail where a step ran a reference kernel");
   try {
     app.parse(argc, argv);
@@ -36,6 +37,7 @@ int run(int argc, char** argv) {
   if (fullsize.empty() && (model.empty() || folder.empty()))
     throw usage_error("wants -m MODEL OUTPUTS_FOLDER, or --fullsize FILE");
   Limits limits;
+  if (exact) limits.network = 2e-5;
   if (!fullsize.empty()) limits.network = 2e-4;
   if (dtype == "bf16") limits = {3e-2, 0, 0};
   Report report(limits);
@@ -45,6 +47,7 @@ int run(int argc, char** argv) {
   SessionOptions options;
   options.device = parse_device(device);
   options.threads = threads;
+  options.exact = exact;
   Subject subject(*checkpoint, options, dtype == "bf16" ? DType::bf16 : DType::f32);
   if (!fullsize.empty()) compare_fullsize(subject, Safetensors(fullsize), report);
   for (const char* component : {"text_encoder", "text_encoder_2"})

@@ -57,6 +57,8 @@ void expect_kernels_agree(const CallMemory& call, OpKind op);
 
 // A few roundings of f32, for the sums and polynomials that happen to be exact in the plain loop.
 inline constexpr double kFloor = 3e-7;
+// What the transforms of inexact kernels (Winograd) add: sums of 36 terms with factors up to 8 on the way in and out.
+inline constexpr double kTransformFloor = 3e-6;
 
 // The same against `ref` in the call's own types with a given limit: 0 for ops that only copy.
 void expect_kernels_agree(const CallMemory& call, OpKind op, double limit);

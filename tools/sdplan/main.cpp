@@ -30,7 +30,7 @@ int run(int argc, char** argv) {
   std::vector<std::string> disabled, kernels;
   int width = 0, height = 0, threads = default_threads();
   int64_t batch = 2, tokens = 77;
-  bool refused = false, no_hoist = false;
+  bool refused = false, no_hoist = false, exact = false;
   app.add_option("-m,--model", model, "a .sdw file or a diffusers folder (default: Scenes)")->type_name("MODEL");
   app.add_option("-W,--width", width, "pixels (default: native size)")->type_name("N");
   app.add_option("-H,--height", height, "pixels")->type_name("N");
@@ -45,6 +45,7 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--no-fuse", disabled, "switch a fusion pass off")->type_name("PASS");
   app.add_option("--kernel", kernels, "force a kernel, as conv2d:ref")->type_name("OP:VARIANT");
+  app.add_flag("--exact", exact, "direct sums only: no Winograd");
   app.add_flag("--no-hoist", no_hoist, "leave what is computed once in the step");
   app.add_flag("--refused", refused, "print the kernels that were passed over, and why");
   app.add_option("--json", json, "write JSON; - for stdout")->type_name("FILE");
@@ -55,6 +56,7 @@ int run(int argc, char** argv) {
   PipelineOptions options;
   options.dtype = dtype == "bf16" ? DType::bf16 : DType::f32;
   options.session.threads = threads;
+  options.session.exact = exact;
   for (const std::string& pass : disabled) {
     check_pass_name(pass);
     options.session.disabled_passes.insert(pass);

@@ -25,15 +25,15 @@ struct Arguments {
   std::vector<std::string> prompts, more_prompts, embeddings, disabled_passes, kernels;
   std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
                                    device = "cpu", dtype = "f32", image, mask, trace, from_image;
-  int width = 0, height = 0, steps = 0, clip_skip = 0, vae_tile = 0, threads = default_threads();
+  int width = 0, height = 0, steps = 0, clip_skip = 0, reuse_deep = 1, vae_tile = 0, threads = default_threads();
   int64_t batch_count = 1;
   uint64_t seed = 0;
-  float cfg_scale = 0, strength = 0.75f;
+  float cfg_scale = 0, strength = 0.75f, guided_part = 1.0f;
   double eta = 0;
   ModelOptions model_options;
   double cache_limit = 20;
   bool no_cache = false;
-  bool quiet = false, has_negative = false, has_cfg = false, has_eta = false;
+  bool quiet = false, exact = false, has_negative = false, has_cfg = false, has_eta = false;
   LoraOptions loras;
 };
 
@@ -81,6 +81,14 @@ void declare(CLI::App& app, Arguments& a) {
       ->type_name("X");
   std::string samplers;
   for (const SamplerInfo& info : all_samplers()) samplers += (samplers.empty() ? "" : " ") + std::string(info.name);
+  app.add_option(
+         "--guided-part", a.guided_part,
+         "guide in this part of the steps only, from the first on, and save half of the others: another picture")
+      ->type_name("X");
+  app.add_option(
+         "--reuse-deep", a.reuse_deep,
+         "compute the network's deep layers in every Nth step only, and save most of the others: another picture")
+      ->type_name("N");
   app.add_option("--sampler", a.sampler, samplers + " (default: the checkpoint's)")->type_name("NAME");
   app.add_option("--schedule", a.schedule, "discrete karras exponential sgm_uniform simple")->type_name("NAME");
   app.add_option("--spacing", a.spacing, "leading trailing linspace")->type_name("NAME");
@@ -115,6 +123,7 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--kernel", a.kernels, "force a kernel, as conv2d:ref")
       ->type_name("OP:VARIANT")
       ->allow_extra_args(false);
+  app.add_flag("--exact", a.exact, "direct sums only: no Winograd, whose rounding errors are a few times larger");
   app.add_flag("-q,--quiet", a.quiet, "no progress");
 }
 
@@ -142,6 +151,8 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   if (const auto* x = open("--seed", "Seed")) a.seed = std::stoull(*x);
   if (const auto* x = open("--clip-skip", "Clip skip")) a.clip_skip = whole(*x, where);
   if (const auto* x = open("--eta", "Eta")) a.eta = std::stod(*x), a.has_eta = true;
+  if (const auto* x = open("--guided-part", "Guided part")) a.guided_part = std::stof(*x);
+  if (const auto* x = open("--reuse-deep", "Reuse deep")) a.reuse_deep = whole(*x, where);
   if (const auto* x = open("--sampler", "Sampler")) a.sampler = *x;
   if (const auto* x = open("--schedule", "Schedule type"); x && *x != "Automatic") {
     a.schedule = *x;
@@ -176,6 +187,8 @@ Request make_request(const Arguments& a, const Pipeline& pipeline) {
   q.clip_skip = a.clip_skip;
   q.rng = parse_rng(a.rng);
   q.strength = a.strength;
+  q.guided_part = a.guided_part;
+  q.reuse_deep = a.reuse_deep;
   if (!a.image.empty()) {
     Image image = read_image(a.image);
     const auto fit = [&](int wanted, int have) {
@@ -252,6 +265,7 @@ int run(int argc, char** argv) {
   options.session.threads = a.threads;
   if (a.vae_tile != 0 && a.vae_tile < 128) throw usage_error("--vae-tile {}: wants 0, or 128 or more", a.vae_tile);
   options.decode_tile = a.vae_tile;
+  options.session.exact = a.exact;
   for (const std::string& pass : a.disabled_passes) {
     check_pass_name(pass);
     options.session.disabled_passes.insert(pass);

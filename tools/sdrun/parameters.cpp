@@ -56,6 +56,8 @@ std::string format_parameters(const ResolvedRequest& resolved, const Ingredients
   if (q.eta) s += fmt::format(", Eta: {:g}", *q.eta);
   if (q.image) s += fmt::format(", Denoising strength: {:g}", q.strength);
   if (q.clip_skip > 0) s += fmt::format(", Clip skip: {}", q.clip_skip);
+  if (q.guided_part != 1.0f) s += fmt::format(", Guided part: {:g}", q.guided_part);
+  if (q.reuse_deep != 1) s += fmt::format(", Reuse deep: {}", q.reuse_deep);
   s += fmt::format(", RNG: {}, Precision: {}, Version: darkroom {}", q.rng == RngKind::cpu ? "CPU" : "GPU",
                    dtype_name(dtype), DARKROOM_VERSION);
   return s;
