@@ -326,7 +326,7 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   }
   int64_t tokens = 0;
   const Conditioning conditioning = make_conditioning(q, guided, &tokens);
-  Denoiser& unet = denoiser({batch, H, W, tokens, options_.dtype});
+  Denoiser& unet = denoiser({batch, H, W, tokens, options_.dtype, options_.int8});
   std::vector<double> times;
   for (const SamplerStep& s : program.steps) times.push_back(s.timestep);
   unet.prepare(conditioning, times);
@@ -414,7 +414,7 @@ std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_
     all.push_back(build_clip(e.config, e.component, options));
   }
   const int64_t H = height / size_unit(), W = width / size_unit();
-  all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype}));
+  all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype, options_.int8}));
   all.push_back(build_vae_decoder(vae_, {1, H, W, options_.dtype}));
   all.push_back(build_vae_encoder(vae_, {1, height, width, options_.dtype}));
   return all;

@@ -25,6 +25,7 @@ struct Image {
 
 struct PipelineOptions {
   DType dtype = DType::f32;  // of activations: f32 or bf16
+  bool int8 = false;         // the UNet's linear layers multiply int8
   SessionOptions session;
 };
 

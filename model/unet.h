@@ -20,6 +20,7 @@ struct UNetGraphOptions {
   int64_t height = 64, width = 64;  // latent pixels; any size, also odd
   int64_t tokens = 77;
   DType dtype = DType::f32;
+  bool int8 = false;  // products of int8 where they are worth it: runtime/quantize.h
 };
 
 // Weights are named "unet/…" as in diffusers. Throws usage_error where the options do not fit the config.

@@ -331,11 +331,12 @@ Cost op_cost(const OpAttrs& attrs, std::span<const TensorView> inputs, const Ten
 std::string describe(const OpAttrs& attrs, std::span<const TensorView> in) {
   switch (op_kind(attrs)) {
     case OpKind::gemm:
-      return "linear" + describe_epilogue(std::get<GemmAttrs>(attrs).epilogue, in, GemmAttrs::kBias,
-                                          GemmAttrs::kRowBias, GemmAttrs::kResidual);
+      return (std::get<GemmAttrs>(attrs).int8 ? "linear int8" : "linear") +
+             describe_epilogue(std::get<GemmAttrs>(attrs).epilogue, in, GemmAttrs::kBias, GemmAttrs::kRowBias,
+                               GemmAttrs::kResidual);
     case OpKind::conv2d: {
       const auto& a = std::get<Conv2dAttrs>(attrs);
-      std::string s = fmt::format("{0}x{0} s{1}", a.kernel, a.stride);
+      std::string s = fmt::format("{0}x{0} s{1}{2}", a.kernel, a.stride, a.int8 ? " int8" : "");
       if (a.pad_top != a.pad_bottom || a.pad_left != a.pad_right) s += " asymmetric";
       if (a.upsample_height > 0) s += " upsampled";
       if (in.size() > Conv2dAttrs::kX2 && in[Conv2dAttrs::kX2].present()) s += " two sources";

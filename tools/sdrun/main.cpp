@@ -21,7 +21,7 @@ using namespace darkroom;
 struct Arguments {
   std::vector<std::string> prompts, more_prompts, disabled_passes, kernels;
   std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
-                                   device = "cpu", dtype = "f32", image, mask, trace, from_image;
+                                   device = "cpu", dtype = "f32", quantize = "none", image, mask, trace, from_image;
   int width = 0, height = 0, steps = 0, clip_skip = 0, threads = default_threads();
   int64_t batch_count = 1;
   uint64_t seed = 0;
@@ -81,6 +81,9 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--dtype", a.dtype, "type of activations: f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
+  app.add_option("--quantize", a.quantize, "int8: the UNet's linear layers multiply whole numbers")
+      ->check(CLI::IsMember({"none", "int8"}))
+      ->capture_default_str();
   app.add_option("--trace", a.trace, "write a trace of every step, for Perfetto or chrome://tracing")
       ->type_name("FILE");
   app.add_option("--no-fuse", a.disabled_passes, "switch a fusion pass off")->type_name("PASS");
@@ -119,6 +122,7 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   }
   if (const auto* x = open("--rng", "RNG")) a.rng = *x == "GPU" ? "cuda" : "cpu";
   if (const auto* x = open("--dtype", "Precision")) a.dtype = *x;
+  if (const auto* x = open("--quantize", "Quantized")) a.quantize = *x;
   if (v.contains("Size") && app.count("--width") == 0 && app.count("--height") == 0) {
     const std::string& size = v.at("Size");
     const size_t cross = size.find('x');
@@ -202,6 +206,7 @@ int run(int argc, char** argv) {
   std::unique_ptr<Trace> trace;
   PipelineOptions options;
   options.dtype = a.dtype == "bf16" ? DType::bf16 : DType::f32;
+  options.int8 = a.quantize == "int8";
   options.session.device = parse_device(a.device);
   options.session.threads = a.threads;
   for (const std::string& pass : a.disabled_passes) {
@@ -239,7 +244,7 @@ int run(int argc, char** argv) {
       const std::string stem = std::filesystem::path(model).filename().empty()
                                    ? std::filesystem::path(model).parent_path().filename().string()
                                    : std::filesystem::path(model).stem().string();
-      write_png(path, *image, format_parameters(resolved, stem, options.dtype));
+      write_png(path, *image, format_parameters(resolved, stem, options));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       fmt::print("{}  {}x{}  seed {}  {:.2f} s\n", path, image->width, image->height, q.seed, seconds);
       std::fflush(stdout);

@@ -39,7 +39,8 @@ std::string trimmed(std::string s) {
 
 }  // namespace
 
-std::string format_parameters(const ResolvedRequest& resolved, const std::string& model, DType dtype) {
+std::string format_parameters(const ResolvedRequest& resolved, const std::string& model,
+                              const PipelineOptions& options) {
   const Request& q = resolved.request;
   std::string s = q.prompt;
   if (q.negative_prompt) s += std::string(kNegative) + *q.negative_prompt;
@@ -54,8 +55,9 @@ std::string format_parameters(const ResolvedRequest& resolved, const std::string
   if (q.eta) s += fmt::format(", Eta: {:g}", *q.eta);
   if (q.image) s += fmt::format(", Denoising strength: {:g}", q.strength);
   if (q.clip_skip > 0) s += fmt::format(", Clip skip: {}", q.clip_skip);
-  s += fmt::format(", RNG: {}, Precision: {}, Version: darkroom {}", q.rng == RngKind::cpu ? "CPU" : "GPU",
-                   dtype_name(dtype), DARKROOM_VERSION);
+  s += fmt::format(", RNG: {}, Precision: {}", q.rng == RngKind::cpu ? "CPU" : "GPU", dtype_name(options.dtype));
+  if (options.int8) s += ", Quantized: int8";
+  s += fmt::format(", Version: darkroom {}", DARKROOM_VERSION);
   return s;
 }
 

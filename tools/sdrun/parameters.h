@@ -11,7 +11,7 @@
 
 namespace darkroom {
 
-std::string format_parameters(const ResolvedRequest& request, const std::string& model, DType dtype);
+std::string format_parameters(const ResolvedRequest& request, const std::string& model, const PipelineOptions& options);
 
 // What a picture's parameters say. Keys as they stand there ("Steps", "CFG scale"); the prompts under "prompt" and
 // "negative". Throws file_error where there are no parameters in the text.
