@@ -375,11 +375,11 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   const int guided_calls = guided ? int(std::ceil(q.guided_part * float(total))) : 0;
   Denoiser *with_guidance = nullptr, *alone = nullptr;
   if (guided_calls > 0) {
-    with_guidance = &denoiser({2, H, W, tokens, options_.dtype, /*shared_sample=*/true}, q.reuse_deep);
+    with_guidance = &denoiser({2, H, W, tokens, options_.dtype, options_.int8, /*shared_sample=*/true}, q.reuse_deep);
     with_guidance->prepare(conditioning, {times.begin(), times.begin() + guided_calls});
   }
   if (guided_calls < total) {
-    alone = &denoiser({1, H, W, tokens, options_.dtype}, q.reuse_deep);
+    alone = &denoiser({1, H, W, tokens, options_.dtype, options_.int8}, q.reuse_deep);
     alone->prepare(guided ? prompt_alone(conditioning) : conditioning, {times.begin() + guided_calls, times.end()});
   }
 
@@ -467,7 +467,7 @@ std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_
     all.push_back(build_clip(e.config, e.component, options));
   }
   const int64_t H = height / size_unit(), W = width / size_unit();
-  all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype, /*shared_sample=*/true}));
+  all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype, options_.int8, /*shared_sample=*/true}));
   all.push_back(build_vae_decoder(vae_, {1, H, W, options_.dtype}));
   all.push_back(build_vae_encoder(vae_, {1, height, width, options_.dtype}));
   return all;

@@ -26,6 +26,7 @@ struct Image {
 
 struct PipelineOptions {
   DType dtype = DType::f32;  // of activations: f32 or bf16
+  bool int8 = false;         // the UNet's linear layers multiply int8
   SessionOptions session;
   int decode_tile = 0;  // pixels: larger pictures are decoded by tiles of this side (model/tiles.h); 0: as a whole
   std::vector<TextualInversion> embeddings;  // words that prompts may use besides the model's own

@@ -15,7 +15,7 @@ using namespace darkroom::parity;
 
 int run(int argc, char** argv) {
   CLI::App app("Holds a model's outputs against those of an independent implementation.");
-  std::string model, folder, fullsize, dtype = "f32", device = "cpu";
+  std::string model, folder, fullsize, dtype = "f32", quantize = "none", device = "cpu";
   bool allow_ref = false, exact = false;
   int threads = default_threads();
   app.add_option("-m,--model", model, "a .sdw file or a diffusers folder");
@@ -24,6 +24,9 @@ int run(int argc, char** argv) {
                  "a file named FAMILY_LATENT.safetensors: full-size networks on weights from a rule")
       ->type_name("FILE");
   app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_option("--quantize", quantize, "int8: the UNet's linear layers multiply whole numbers")
+      ->check(CLI::IsMember({"none", "int8"}))
+      ->capture_default_str();
   app.add_option("--device", device, "where to run")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
   app.add_option("--threads", threads, "threads")->capture_default_str();
   app.add_flag("--exact", exact, "direct sums only, held to a narrower limit");
@@ -39,7 +42,7 @@ int run(int argc, char** argv) {
   Limits limits;
   if (exact) limits.network = 2e-5;
   if (!fullsize.empty()) limits.network = 2e-4;
-  if (dtype == "bf16") limits = {3e-2, 0, 0};
+  if (dtype == "bf16" || quantize == "int8") limits = {3e-2, 0, 0};
   Report report(limits);
   const std::unique_ptr<Checkpoint> checkpoint =
       model.empty() ? std::unique_ptr<Checkpoint>(std::make_unique<SyntheticCheckpoint>(family_of(fullsize)))
@@ -48,7 +51,7 @@ int run(int argc, char** argv) {
   options.device = parse_device(device);
   options.threads = threads;
   options.exact = exact;
-  Subject subject(*checkpoint, options, dtype == "bf16" ? DType::bf16 : DType::f32);
+  Subject subject(*checkpoint, options, dtype == "bf16" ? DType::bf16 : DType::f32, quantize == "int8");
   if (!fullsize.empty()) compare_fullsize(subject, Safetensors(fullsize), report);
   for (const char* component : {"text_encoder", "text_encoder_2"})
     if (fullsize.empty() && checkpoint->has_component(component))

@@ -57,6 +57,7 @@ void run_one(Subject& subject, const UNetConfig& config, const Common& common, c
   graph.width = W;
   graph.tokens = common.tokens;
   graph.dtype = subject.dtype;
+  graph.int8 = subject.int8;
   Denoiser denoiser(subject.session, config, graph);
   std::vector<double> times;
   for (const SamplerStep& s : program.steps) times.push_back(s.timestep);
