@@ -27,10 +27,11 @@ Selection select_kernel(const KernelCall& call, const KernelOverrides& overrides
   const auto forced = overrides.find(op.name);
   Selection selection;
   for (const KernelDef* kernel : kernels_of(op.kind)) {
+    if (is_cuda(kernel->isa) != is_cuda(isa)) continue;  // for the other device
     std::string reason;
     if (forced != overrides.end() && kernel->variant != forced->second)
       reason = fmt::format("{} is asked for", forced->second);
-    else if (kernel->isa > isa)
+    else if (!runs_on(kernel->isa, isa))
       reason = fmt::format("needs {}, {} is what may be used", isa_name(kernel->isa), isa_name(isa));
     else if (const char* why = kernel->reject(call))
       reason = why;

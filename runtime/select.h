@@ -25,7 +25,8 @@ struct Selection {
 using KernelOverrides = std::map<std::string, std::string, std::less<>>;
 void parse_kernel_override(std::string_view text, KernelOverrides& overrides);
 
-// Throws usage_error with every reason where nothing can run the call. `isa`: what kernels may use of the CPU.
+// Throws usage_error with every reason where nothing can run the call. `isa`: what kernels may use;
+// those for the other device are passed over.
 Selection select_kernel(const KernelCall& call, const KernelOverrides& overrides, Isa isa, std::string_view node);
 
 }  // namespace darkroom

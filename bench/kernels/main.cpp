@@ -184,7 +184,7 @@ int run(int argc, char** argv) {
     for (const KernelDef* kernel : kernels_of(op_kind(layer.attrs))) {
       KernelCall call = layer.call;
       call.attrs = &layer.attrs;
-      if (kernel->isa > active_isa() || kernel->reject(call) || (kernel->isa == Isa::baseline && !with_ref)) continue;
+      if (!runs_on(kernel->isa, active_isa()) || kernel->reject(call) || (kernel->isa == Isa::baseline && !with_ref)) continue;
       const std::string full =
           fmt::format("{}/{}{}", op_def(kernel->op).name, kernel->variant, name.substr(name.find('/')));
       benchmark::RegisterBenchmark(full.c_str(),
