@@ -9,7 +9,9 @@ size_t packed_bytes(const KernelCall& call) { return packed_rows_bytes(conv2d_ca
 void pack(const KernelCall& call, std::span<const TensorView> parts, void* packed, const Team& team) {
   pack_rows(conv2d_call(call), kFmaBlock, DType::f32, parts, packed, team);
 }
-void enqueue(const KernelCall& call, const Stream& stream) { cuda::enqueue_fma(conv2d_call(call), call.packed, stream); }
+void enqueue(const KernelCall& call, const Stream& stream) {
+  cuda::enqueue_fma(conv2d_call(call), call.packed, stream);
+}
 
 }  // namespace
 

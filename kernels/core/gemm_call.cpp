@@ -10,9 +10,7 @@ namespace {
 
 constexpr int64_t kColumnPadding = 128;
 
-int64_t blocks_of(const TensorView& v, int64_t block) {
-  return v.present() ? (v.channels() + block - 1) / block : 0;
-}
+int64_t blocks_of(const TensorView& v, int64_t block) { return v.present() ? (v.channels() + block - 1) / block : 0; }
 
 float element(const TensorView& v, int64_t i) {
   if (v.dtype == DType::f32) return v.as<float>()[i];

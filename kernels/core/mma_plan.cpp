@@ -13,8 +13,8 @@ struct TileCost {
 // fragment is used less often. To be replaced by measurements.
 constexpr TileCost kTiles[] = {
     {MmaTile::large, 128, 128, 600}, {MmaTile::medium, 128, 64, 500}, {MmaTile::small, 64, 64, 380}};
-constexpr double kSms = 132, kFillBlocks = 6;           // blocks of K that a tile waits at its beginning and end
-constexpr double kBytesAClock = 3500, kLaunch = 3000;   // partial sums through L2; the second kernel's launch, in clocks
+constexpr double kSms = 132, kFillBlocks = 6;          // blocks of K that a tile waits at its beginning and end
+constexpr double kBytesAClock = 3500, kLaunch = 3000;  // partial sums through L2; the second kernel's launch, in clocks
 constexpr int64_t kSplits[] = {1, 2, 3, 4, 6, 8};
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

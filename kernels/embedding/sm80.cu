@@ -80,7 +80,8 @@ const char* reject_embedding(const KernelCall& call) {
 const char* reject_select_rows(const KernelCall& call) {
   using S = SelectRowsAttrs;
   if (call.in[S::kIndex].dtype != DType::i32) return "index must be i32";
-  if (!is_type_pair(call.in[S::kX].dtype, call.out.dtype)) return "x and out must be f32, bf16 or f16, not bf16 and f16";
+  if (!is_type_pair(call.in[S::kX].dtype, call.out.dtype))
+    return "x and out must be f32, bf16 or f16, not bf16 and f16";
   if (call.in[S::kX].shape[1] > INT32_MAX || !fits_32_bits(call.out)) return "too large for 32-bit row numbers";
   return nullptr;
 }

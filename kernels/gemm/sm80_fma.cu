@@ -96,7 +96,8 @@ const KernelDef gemm_sm80_fma = {
 namespace darkroom {
 
 const char* reject_fma(const GemmCall& c) {
-  if (!cuda::is_type_pair(c.source[0].dtype, c.out.dtype)) return "A and out must be f32, bf16 or f16, not bf16 and f16";
+  if (!cuda::is_type_pair(c.source[0].dtype, c.out.dtype))
+    return "A and out must be f32, bf16 or f16, not bf16 and f16";
   return reject_gemm(c);
 }
 

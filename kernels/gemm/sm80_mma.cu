@@ -74,7 +74,8 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 12
     DARKROOM_UNROLL
     for (int i = 0; i < kRowsA; ++i) {
       const bool valid = inside && offset[i] >= 0;
-      cp_async<16>(a + swizzled(copied_row + i * kRowsAtOnce, chunk), source + (valid ? offset[i] + channel : 0), valid);
+      cp_async<16>(a + swizzled(copied_row + i * kRowsAtOnce, chunk), source + (valid ? offset[i] + channel : 0),
+                   valid);
     }
     const Global<const T> weight = p.weight + ((first_column + copied_row) * p.depth + k_block * kBlock + chunk * 8);
     DARKROOM_UNROLL
@@ -111,8 +112,7 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 12
       for (int n = 0; n < kFragmentsN / 2; ++n)
         ldmatrix<4>(of_b[n], b + swizzled(warp_column + n * 16 + lane / 16 * 8 + lane % 8, step * 2 + lane / 8 % 2));
       DARKROOM_UNROLL
-      for (int m = 0; m < kFragmentsM; ++m)
-        DARKROOM_UNROLL
+      for (int m = 0; m < kFragmentsM; ++m) DARKROOM_UNROLL
       for (int n = 0; n < kFragmentsN; ++n) {
         const uint32_t column[2] = {of_b[n / 2][n % 2 * 2], of_b[n / 2][n % 2 * 2 + 1]};
         mma_16816<T>(sum[m][n], of_a[m], column);
@@ -127,8 +127,7 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 12
   for (int m = 0; m < kFragmentsM; ++m) {
     sync_warp();
     DARKROOM_UNROLL
-    for (int n = 0; n < kFragmentsN; ++n)
-      DARKROOM_UNROLL
+    for (int n = 0; n < kFragmentsN; ++n) DARKROOM_UNROLL
     for (int half = 0; half < 2; ++half)
       store(as<Vec<float, 2>>(slice + ((lane / 4 + half * 8) * kSlicePitch<Tile::WN> + n * 8 + lane % 4 * 2)),
             Vec<float, 2>{{sum[m][n][half * 2], sum[m][n][half * 2 + 1]}});
@@ -139,8 +138,7 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 12
 
 template <typename T, typename Tile>
 void launch_tile(const Stream& stream, const char* name, const GemmParams<T, T, T>& p, const GemmCall& c) {
-  launch_grid(stream, name,
-              {blocks_for(c.rows(), Tile::M), blocks_for(c.columns(), Tile::N), p.splits}, Tile::Threads,
+  launch_grid(stream, name, {blocks_for(c.rows(), Tile::M), blocks_for(c.columns(), Tile::N), p.splits}, Tile::Threads,
               Tile::SharedBytes, mma_gemm<T, Tile>, p);
 }
 

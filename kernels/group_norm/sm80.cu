@@ -182,7 +182,8 @@ struct Sizes {
   int64_t pixels, chunk, chunks, moments;  // moments: floats of each kind in scratch
 };
 Sizes sizes_of(const KernelCall& call, int groups) {
-  const int64_t pixels = call.out.rows() / call.out.shape[0], chunk = chunk_of(pixels), chunks = ceil_div(pixels, chunk);
+  const int64_t pixels = call.out.rows() / call.out.shape[0], chunk = chunk_of(pixels),
+                chunks = ceil_div(pixels, chunk);
   return {pixels, chunk, chunks, call.out.shape[0] * chunks * groups};
 }
 template <typename Attrs>
@@ -204,7 +205,8 @@ void enqueue(const KernelCall& call, const Stream& stream, const GroupNormAttrs&
     p.beta = global<const float>(call.in[S::kBeta], "beta");
     p.out = global<Out>(call.out, "out");
     p.mean = global<float>(call.scratch, size_t(sizes.moments), "scratch mean");
-    p.squares = global<float>(static_cast<float*>(call.scratch) + sizes.moments, size_t(sizes.moments), "scratch squares");
+    p.squares =
+        global<float>(static_cast<float*>(call.scratch) + sizes.moments, size_t(sizes.moments), "scratch squares");
     p.x_rows = row_map(x);
     p.x2_rows = row_map(x2);
     p.out_rows = row_map(call.out);
@@ -221,8 +223,8 @@ void enqueue(const KernelCall& call, const Stream& stream, const GroupNormAttrs&
                 rows_of_eights(call.in[S::kGamma]) && rows_of_eights(call.in[S::kBeta]);
     p.silu = silu;
     const Grid grid{p.chunks, uint32_t(call.out.shape[0])};
-    launch_grid(stream, "group_norm_statistics", grid, kThreads, size_t(p.lanes) * size_t(p.channels) * 2 * sizeof(float),
-                statistics<In, Out>, p);
+    launch_grid(stream, "group_norm_statistics", grid, kThreads,
+                size_t(p.lanes) * size_t(p.channels) * 2 * sizeof(float), statistics<In, Out>, p);
     launch_grid(stream, "group_norm_apply", grid, kThreads, 0, apply<In, Out>, p);
   });
 }

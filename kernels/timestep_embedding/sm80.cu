@@ -29,7 +29,8 @@ __global__ void __launch_bounds__(kThreads) timestep_embedding(const __grid_cons
   if (time >= p.times) return;
   const uint32_t row = time / p.times_a_row, column = time % p.times_a_row;
   const float angle = load(p.t + (row_offset(p.t_rows, row) + column)) * p.frequency[i];
-  const int64_t begin = p.own_rows ? row_offset(p.out_rows, time) : row_offset(p.out_rows, row) + int64_t(column) * 2 * p.half;
+  const int64_t begin =
+      p.own_rows ? row_offset(p.out_rows, time) : row_offset(p.out_rows, row) + int64_t(column) * 2 * p.half;
   store(p.out + (begin + p.sine_at + i), narrow<Out>(sinf(angle)));
   store(p.out + (begin + p.cosine_at + i), narrow<Out>(cosf(angle)));
 }

@@ -81,7 +81,8 @@ __global__ void indexes_past_shared_memory(const __grid_constant__ Params p) {
 }
 TEST(PlantedBugs, SharedOutOfBounds) {
   EXPECT_THAT(complaint(indexes_past_shared_memory),
-              AllOf(HasSubstr("thread 63"), HasSubstr("writes 4 bytes out of bounds of shared memory at dynamic shared +1024")));
+              AllOf(HasSubstr("thread 63"),
+                    HasSubstr("writes 4 bytes out of bounds of shared memory at dynamic shared +1024")));
 }
 
 __global__ void runs_out_of_a_static_array(const __grid_constant__ Params p) {
@@ -117,8 +118,8 @@ __global__ void reads_a_neighbour_in_time(const __grid_constant__ Params p) {
 }
 TEST(PlantedBugs, RaceReadAfterWrite) {
   EXPECT_EQ(complaint(reads_a_neighbour_in_time), "");
-  EXPECT_THAT(complaint(reads_a_neighbour_too_early),
-              AllOf(HasSubstr("thread 1: race: reads static shared +0"), HasSubstr("which thread 0 wrote with no barrier between")));
+  EXPECT_THAT(complaint(reads_a_neighbour_too_early), AllOf(HasSubstr("thread 1: race: reads static shared +0"),
+                                                            HasSubstr("which thread 0 wrote with no barrier between")));
 }
 
 // The barrier that a pipeline forgets: a stage is filled again while others may still read it.
@@ -133,7 +134,8 @@ __global__ void fills_a_buffer_in_use(const __grid_constant__ Params p) {
   store(p.out + threadIdx.x, sum);
 }
 TEST(PlantedBugs, RaceWriteAfterRead) {
-  EXPECT_THAT(complaint(fills_a_buffer_in_use), AllOf(HasSubstr("race: writes static shared"), HasSubstr("read with no barrier between")));
+  EXPECT_THAT(complaint(fills_a_buffer_in_use),
+              AllOf(HasSubstr("race: writes static shared"), HasSubstr("read with no barrier between")));
 }
 
 __global__ void two_threads_write_one_place(const __grid_constant__ Params p) {
@@ -143,7 +145,8 @@ __global__ void two_threads_write_one_place(const __grid_constant__ Params p) {
   store(p.out + threadIdx.x, load(a + threadIdx.x % 32));
 }
 TEST(PlantedBugs, RaceWriteAfterWrite) {
-  EXPECT_THAT(complaint(two_threads_write_one_place), HasSubstr("thread 32: race: writes static shared +0, which thread 0 wrote"));
+  EXPECT_THAT(complaint(two_threads_write_one_place),
+              HasSubstr("thread 32: race: writes static shared +0, which thread 0 wrote"));
 }
 
 // A warp in step is no barrier; sync_warp() is one, for its lanes.
@@ -174,7 +177,8 @@ __global__ void two_barriers_for_one(const __grid_constant__ Params p) {
 }
 TEST(PlantedBugs, DivergentBarrier) {
   EXPECT_THAT(complaint(half_meets), HasSubstr("divergent barrier: waits in sync_block while thread 32 has ended"));
-  EXPECT_THAT(complaint(two_barriers_for_one), HasSubstr("divergent barrier: waits in sync_block while thread 1 is in sync_block"));
+  EXPECT_THAT(complaint(two_barriers_for_one),
+              HasSubstr("divergent barrier: waits in sync_block while thread 1 is in sync_block"));
 }
 
 __global__ void shuffles_among_some(const __grid_constant__ Params p) {
@@ -183,7 +187,8 @@ __global__ void shuffles_among_some(const __grid_constant__ Params p) {
   store(p.out + threadIdx.x, v);
 }
 TEST(PlantedBugs, DivergentCollective) {
-  EXPECT_THAT(complaint(shuffles_among_some), HasSubstr("divergent collective: waits in shuffle while thread 24 has ended"));
+  EXPECT_THAT(complaint(shuffles_among_some),
+              HasSubstr("divergent collective: waits in shuffle while thread 24 has ended"));
 }
 
 // cp.async: the thread must wait for its own copies, and a barrier must follow for those of others.
@@ -217,7 +222,8 @@ TEST(PlantedBugs, AsynchronousCopies) {
   EXPECT_EQ((complaint(copies<true, true>)), "");
   EXPECT_EQ((complaint(copies<true, false>)), "");
   EXPECT_EQ(complaint(copies_in_groups<true>), "");
-  EXPECT_THAT((complaint(copies<false, false>)), HasSubstr("asynchronous copy of thread 0 has not arrived: wait for it first"));
+  EXPECT_THAT((complaint(copies<false, false>)),
+              HasSubstr("asynchronous copy of thread 0 has not arrived: wait for it first"));
   EXPECT_THAT((complaint(copies<false, true>)), HasSubstr("has not arrived: wait for it first"));
   EXPECT_THAT(complaint(copies_in_groups<false>), HasSubstr("reads dynamic shared +256, where an asynchronous copy"));
   EXPECT_THAT(complaint(leaves_a_copy), HasSubstr("ends with 1 asynchronous copies on their way"));
@@ -231,7 +237,8 @@ __global__ void copies_for_others(const __grid_constant__ Params p) {
   store(p.out + threadIdx.x, load(a + threadIdx.x % 32));
 }
 TEST(PlantedBugs, CopyOfAnotherThreadWithoutBarrier) {
-  EXPECT_THAT(complaint(copies_for_others), HasSubstr("thread 32: race: reads dynamic shared +0, which thread 0 wrote"));
+  EXPECT_THAT(complaint(copies_for_others),
+              HasSubstr("thread 32: race: reads dynamic shared +0, which thread 0 wrote"));
 }
 
 __global__ void ldmatrix_at_an_odd_row(const __grid_constant__ Params p) {
@@ -243,7 +250,8 @@ __global__ void ldmatrix_at_an_odd_row(const __grid_constant__ Params p) {
   store(p.out + threadIdx.x, float(r[0]));
 }
 TEST(PlantedBugs, MisalignedMatrixRow) {
-  EXPECT_THAT(complaint(ldmatrix_at_an_odd_row), AllOf(HasSubstr("thread 1:"), HasSubstr("misaligned: reads 16 bytes at dynamic shared +24")));
+  EXPECT_THAT(complaint(ldmatrix_at_an_odd_row),
+              AllOf(HasSubstr("thread 1:"), HasSubstr("misaligned: reads 16 bytes at dynamic shared +24")));
 }
 
 TEST(PlantedBugs, ImpossibleLaunches) {
@@ -311,7 +319,8 @@ TEST(Emulator, CountsBankConflictsAndSectors) {
   EXPECT_EQ(report.shared.used, 32u + 32u);
   EXPECT_EQ(report.global.needed, 8u * 4 + 4);
   EXPECT_EQ(report.global.used, 8u * 4 + 32);
-  EXPECT_THAT(simt::report_text(), AllOf(HasSubstr("bank conflicts: 32 wavefronts for 1"), HasSubstr("uncoalesced: 32 sectors for 4")));
+  EXPECT_THAT(simt::report_text(),
+              AllOf(HasSubstr("bank conflicts: 32 wavefronts for 1"), HasSubstr("uncoalesced: 32 sectors for 4")));
   simt::reports().clear();
   EXPECT_EQ(complaint(reads_columns<33>, {1}, 32), "");
   EXPECT_EQ(simt::reports()["planted"].shared.used, 33u);

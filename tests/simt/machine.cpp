@@ -242,8 +242,8 @@ void global_violation(const View& view, const void* address, int bytes, bool wri
   const char* verb = write ? "writes" : "reads";
   if (view.begin == view.end) fail(site, fmt::format("{} {}, which the call does not have", verb, view.name));
   if (at < view.begin || at + uintptr_t(bytes) > view.end)
-    fail(site, fmt::format("{} {} bytes out of bounds at {}{:+} ({}), which has {} bytes", verb, bytes, view.name, offset,
-                           address, view.end - view.begin));
+    fail(site, fmt::format("{} {} bytes out of bounds at {}{:+} ({}), which has {} bytes", verb, bytes, view.name,
+                           offset, address, view.end - view.begin));
   fail(site, fmt::format("misaligned: {} {} bytes at {}{:+} ({})", verb, bytes, view.name, offset, address));
 }
 
@@ -253,14 +253,15 @@ void run_grid(const Launch& next, const std::function<void()>& body) {
   current->id = 0;
   block_index = {};
   if (launch.threads <= 0 || launch.threads > kMaxThreads || launch.threads % kWarp != 0)
-    fail(Site::current(), fmt::format("launched with {} threads; wants a multiple of {} up to {}", launch.threads, kWarp,
-                                      kMaxThreads));
+    fail(Site::current(),
+         fmt::format("launched with {} threads; wants a multiple of {} up to {}", launch.threads, kWarp, kMaxThreads));
   if (launch.dynamic_shared > kMaxDynamicShared)
     fail(Site::current(), fmt::format("launched with {} bytes of dynamic shared memory; there are {}",
                                       launch.dynamic_shared, kMaxDynamicShared));
   const uint64_t blocks = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
   if (blocks == 0 || launch.grid.y > 65535 || launch.grid.z > 65535)
-    fail(Site::current(), fmt::format("launched with a grid of {} x {} x {}", launch.grid.x, launch.grid.y, launch.grid.z));
+    fail(Site::current(),
+         fmt::format("launched with a grid of {} x {} x {}", launch.grid.x, launch.grid.y, launch.grid.z));
   machine().body = &body;
   // Last block first: a block that reads what another one writes finds what was there before.
   for (uint64_t b = blocks; b-- > 0;) {

@@ -20,7 +20,8 @@ void mma_of_warp(void* const (&arguments)[kWarp], Warp&, Site) {
     const auto& m = *static_cast<const MmaArgument*>(arguments[l]);
     const int g = l / 4, t = l % 4;
     for (int r = 0; r < a_registers; ++r)
-      for (int half = 0; half < 2; ++half) a[g + 8 * (r % 2)][2 * t + half + 8 * (r / 2)] = element(m.a[r], half, m.f16);
+      for (int half = 0; half < 2; ++half)
+        a[g + 8 * (r % 2)][2 * t + half + 8 * (r / 2)] = element(m.a[r], half, m.f16);
     for (int r = 0; r < b_registers; ++r)
       for (int half = 0; half < 2; ++half) b[2 * t + half + 8 * r][g] = element(m.b[r], half, m.f16);
   }

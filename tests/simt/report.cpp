@@ -130,7 +130,8 @@ std::string report_text() {
     text += fmt::format("{:<40} shared {:>8} wavefronts, {:>8} needed   global {:>8} sectors, {:>8} needed\n", name,
                         r.shared.used, r.shared.needed, r.global.used, r.global.needed);
     for (const auto& [where, c] : r.shared_by_line)
-      if (c.used > c.needed) text += fmt::format("    {} bank conflicts: {} wavefronts for {}\n", where, c.used, c.needed);
+      if (c.used > c.needed)
+        text += fmt::format("    {} bank conflicts: {} wavefronts for {}\n", where, c.used, c.needed);
     for (const auto& [where, c] : r.global_by_line)
       if (c.used > c.needed) text += fmt::format("    {} uncoalesced: {} sectors for {}\n", where, c.used, c.needed);
   }

@@ -67,12 +67,14 @@ bool comes_before(uint16_t other, uint32_t clock, const Thread& t) {
 }
 
 void race(const char* verb, size_t offset, const char* other_verb, uint16_t other, Site site) {
-  fail(site, fmt::format("race: {} {}, which thread {} {} with no barrier between", verb, where(offset), other, other_verb));
+  fail(site,
+       fmt::format("race: {} {}, which thread {} {} with no barrier between", verb, where(offset), other, other_verb));
 }
 
 void check_write(Cell& c, size_t offset, const Thread& t, const char* verb, Site site) {
   if (c.on_its_way)
-    fail(site, fmt::format("{} {}, where an asynchronous copy of thread {} is on its way", verb, where(offset), c.writer));
+    fail(site,
+         fmt::format("{} {}, where an asynchronous copy of thread {} is on its way", verb, where(offset), c.writer));
   if (c.writer != kNobody && !comes_before(c.writer, c.write_clock, t)) race(verb, offset, "wrote", c.writer, site);
   for (int i = 0; i < 2; ++i)
     if (c.reader[i] != kNobody && !comes_before(c.reader[i], c.read_clock[i], t))
@@ -99,7 +101,8 @@ std::byte* dynamic_shared(uint32_t offset, size_t element, Site site) {
   if (offset > launch.dynamic_shared)
     fail(site, fmt::format("dynamic shared memory begins at byte {} of {}", offset, launch.dynamic_shared));
   if (offset % element != 0 && element <= 16)
-    fail(site, fmt::format("misaligned: dynamic shared memory of elements of {} bytes begins at byte {}", element, offset));
+    fail(site,
+         fmt::format("misaligned: dynamic shared memory of elements of {} bytes begins at byte {}", element, offset));
   return memory.bytes + offset;
 }
 

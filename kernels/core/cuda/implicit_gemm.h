@@ -32,10 +32,10 @@ struct EpilogueParams {
 };
 
 struct GatherParams {
-  int64_t stride[2][3];                  // of both sources: sample, line, pixel
-  uint32_t channels[2], blocks[2];       // of each source; blocks: of K, for one tap
-  uint32_t height, width;                // as stored
-  uint32_t seen_height, seen_width;      // as the convolution sees it: enlarged, where it is
+  int64_t stride[2][3];              // of both sources: sample, line, pixel
+  uint32_t channels[2], blocks[2];   // of each source; blocks: of K, for one tap
+  uint32_t height, width;            // as stored
+  uint32_t seen_height, seen_width;  // as the convolution sees it: enlarged, where it is
   uint32_t out_height, out_width;
   int32_t kernel, stride_y_x, pad_top, pad_left;
 };
@@ -56,14 +56,14 @@ struct GemmParams {
 
 // One row of the output, as the gather needs it.
 struct OutputPixel {
-  int32_t y, x;      // of the window's corner in the picture as the convolution sees it
-  uint32_t sample;   // ~0u: beyond the last row
+  int32_t y, x;     // of the window's corner in the picture as the convolution sees it
+  uint32_t sample;  // ~0u: beyond the last row
 };
 DARKROOM_DEVICE OutputPixel output_pixel(const GatherParams& g, uint32_t row, uint32_t rows) {
   if (row >= rows) return {0, 0, ~0u};
   const uint32_t line = row / g.out_width;
-  return {int32_t(line % g.out_height) * g.stride_y_x - g.pad_top, int32_t(row % g.out_width) * g.stride_y_x - g.pad_left,
-          line / g.out_height};
+  return {int32_t(line % g.out_height) * g.stride_y_x - g.pad_top,
+          int32_t(row % g.out_width) * g.stride_y_x - g.pad_left, line / g.out_height};
 }
 
 // Where the blocks of K lie: a tap, a source of it, the first channel.
@@ -116,7 +116,8 @@ DARKROOM_DEVICE float epilogue_of(const EpilogueParams<T>& e, uint32_t sample, u
 
 // Finishes and stores outputs n … n + 3 of a row: v their sums; with GEGLU, gate those of their gates.
 template <typename T>
-DARKROOM_DEVICE void finish4(const EpilogueParams<T>& e, uint32_t row, uint32_t n, float (&v)[4], const float (&gate)[4]) {
+DARKROOM_DEVICE void finish4(const EpilogueParams<T>& e, uint32_t row, uint32_t n, float (&v)[4],
+                             const float (&gate)[4]) {
   const uint32_t outputs = e.geglu ? e.columns / 2 : e.columns, sample = row / e.rows_of_sample;
   if (row >= e.rows || n >= outputs) return;
   const int64_t out = row_offset(e.out_rows, row) + n, residual = row_offset(e.residual_rows, row) + n;

@@ -60,7 +60,10 @@ DARKROOM_DEVICE void ldmatrix(uint32_t (&r)[N], const T* row) {
                  : "r"(at)
                  : "memory");
   if constexpr (N == 2 && !kTranspose)
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(at) : "memory");
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+                 : "=r"(r[0]), "=r"(r[1])
+                 : "r"(at)
+                 : "memory");
   if constexpr (N == 2 && kTranspose)
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
                  : "=r"(r[0]), "=r"(r[1])
@@ -79,7 +82,8 @@ DARKROOM_DEVICE void cp_async(T* to, const T* from, bool valid) {
   if constexpr (kBytes == 16)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
   else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(kBytes), "r"(bytes) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(kBytes), "r"(bytes)
+                 : "memory");
 }
 // Ends this thread's group of copies; cp_async_wait<N>() returns when all groups but the last N have arrived. What arrived is
 // seen by this thread; by others after a barrier.

@@ -9,8 +9,8 @@ namespace darkroom::cuda {
 
 // Where row r of a view begins, counted in row-major order over all dimensions but the last.
 struct RowMap {
-  int64_t stride[3] = {};            // of the dimensions outside of the channels, the innermost last
-  uint32_t size[3] = {1, 1, 0};      // size[2] = 0: rows are uniform, stride[2] apart
+  int64_t stride[3] = {};        // of the dimensions outside of the channels, the innermost last
+  uint32_t size[3] = {1, 1, 0};  // size[2] = 0: rows are uniform, stride[2] apart
 };
 
 inline RowMap row_map(const TensorView& v) {
@@ -28,7 +28,8 @@ inline RowMap row_map(const TensorView& v) {
 DARKROOM_DEVICE int64_t row_offset(const RowMap& map, uint32_t row) {
   if (map.size[2] == 0) return row * map.stride[2];
   const uint32_t outer = row / map.size[2];
-  return (row % map.size[2]) * map.stride[2] + (outer % map.size[1]) * map.stride[1] + (outer / map.size[1]) * map.stride[0];
+  return (row % map.size[2]) * map.stride[2] + (outer % map.size[1]) * map.stride[1] +
+         (outer / map.size[1]) * map.stride[0];
 }
 
 // Whether every row can be read 16 bytes at a time from channel 0 on, and ends with a whole eight.

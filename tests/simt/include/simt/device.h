@@ -39,11 +39,7 @@ struct Global {
   T* p = nullptr;
   simt::View view;
 
-  operator Global<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {p, view};
-  }
+  operator Global<const T>() const requires(!std::is_const_v<T>) { return {p, view}; }
   // Addresses are formed as numbers: a pointer may be formed anywhere, only what is reached through it counts.
   Global operator+(int64_t n) const {
     return {reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(p) + uintptr_t(n) * sizeof(T)), view};
@@ -57,11 +53,7 @@ template <typename T>
 struct Shared {
   T* p = nullptr;
 
-  operator Shared<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {p};
-  }
+  operator Shared<const T>() const requires(!std::is_const_v<T>) { return {p}; }
   Shared operator+(int64_t n) const {
     return {reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(p) + uintptr_t(n) * sizeof(T))};
   }

@@ -76,10 +76,10 @@ struct Thread {
   State state = State::ready;
   int id = 0;  // in the block
   Warp* warp = nullptr;
-  Site waiting;                  // where it is in a collective or barrier
-  const char* operation = "";    // which
-  void* argument = nullptr;      // of the collective
-  uint64_t group = 0;            // cp_async groups that were committed
+  Site waiting;                // where it is in a collective or barrier
+  const char* operation = "";  // which
+  void* argument = nullptr;    // of the collective
+  uint64_t group = 0;          // cp_async groups that were committed
   std::vector<PendingCopy> copies;
   std::vector<Access> accesses;  // since the warp last met
 
@@ -90,7 +90,8 @@ struct Warp {
   int index = 0;
   Thread* threads = nullptr;
   int arrived = 0;
-  std::array<uint32_t, kMaxWarps> clock{};  // what it knows of every warp's progress; its own is the time of its accesses
+  std::array<uint32_t, kMaxWarps>
+      clock{};  // what it knows of every warp's progress; its own is the time of its accesses
 };
 
 // The thread that runs now, and the block's place in the grid.
