@@ -34,11 +34,11 @@ struct Params {
 
 template <int kDim>
 struct Shape {
-  static constexpr int Chunks = kDim / 8;                              // of 16 bytes, in a row
-  static constexpr int Pitch = Chunks % 2 == 1 ? kDim : kDim + 8;      // elements
-  static constexpr int Fragments = kDim <= 64 ? 2 : 1;                 // of 16 queries, of a warp
-  static constexpr int Queries = kWarps * Fragments * 16;              // of a block
-  static constexpr int TileElements = kKeys * Pitch;                   // keys or values
+  static constexpr int Chunks = kDim / 8;                          // of 16 bytes, in a row
+  static constexpr int Pitch = Chunks % 2 == 1 ? kDim : kDim + 8;  // elements
+  static constexpr int Fragments = kDim <= 64 ? 2 : 1;             // of 16 queries, of a warp
+  static constexpr int Queries = kWarps * Fragments * 16;          // of a block
+  static constexpr int TileElements = kKeys * Pitch;               // keys or values
   static constexpr int SharedBytes = 4 * TileElements * 2;
   static_assert(Queries <= 4 * kKeys, "the queries come through the memory of the keys");
 };
@@ -228,7 +228,8 @@ __global__ void __launch_bounds__(kThreads, 2) attention(const __grid_constant__
     const int r = item / S::Chunks, c = item % S::Chunks * 8;
     const uint32_t query = warp_query + uint32_t(r);
     if (query < p.queries)
-      store(as<Vec<uint32_t, 4>>(to + (query * p.out_stride[1] + c)), load(as<Vec<uint32_t, 4>>(rows + (r * kPitch + c))));
+      store(as<Vec<uint32_t, 4>>(to + (query * p.out_stride[1] + c)),
+            load(as<Vec<uint32_t, 4>>(rows + (r * kPitch + c))));
   }
 }
 

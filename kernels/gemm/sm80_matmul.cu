@@ -40,11 +40,14 @@ __global__ void __launch_bounds__(kFmaThreads) matmul(const __grid_constant__ Pa
   }
   const Global<Out> out = p.out + (batch * p.out_stride[0] + head * p.out_stride[1]);
   DARKROOM_UNROLL
-  for (int i = 0; i < 4; ++i) DARKROOM_UNROLL
-  for (int j = 0; j < 4; ++j) {
-    const uint32_t row = first_row + uint32_t(at.sum_row + i), column = first_column + uint32_t(at.sum_column + j);
-    if (row < p.rows && column < p.columns)
-      store(out + (row * p.out_stride[2] + column), narrow<Out>(p.alpha * sum[i][j]));
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t row = first_row + uint32_t(at.sum_row + i);
+    DARKROOM_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const uint32_t column = first_column + uint32_t(at.sum_column + j);
+      if (row < p.rows && column < p.columns)
+        store(out + (row * p.out_stride[2] + column), narrow<Out>(p.alpha * sum[i][j]));
+    }
   }
 }
 

@@ -26,7 +26,7 @@ constexpr int kStages = 4;
 
 template <int BM, int BN, int kWarpsM, int kWarpsN>
 struct Tile {
-  static constexpr int M = BM, N = BN, WarpsM = kWarpsM, WarpsN = kWarpsN;
+  static constexpr int M = BM, N = BN, WarpsN = kWarpsN;
   static constexpr int WM = BM / kWarpsM, WN = BN / kWarpsN, Threads = kWarp * kWarpsM * kWarpsN;
   static constexpr int StageElements = (BM + BN) * kBlock;
   static constexpr int RingBytes = kStages * StageElements * 2;
@@ -112,10 +112,10 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 12
       for (int n = 0; n < kFragmentsN / 2; ++n)
         ldmatrix<4>(of_b[n], b + swizzled(warp_column + n * 16 + lane / 16 * 8 + lane % 8, step * 2 + lane / 8 % 2));
       DARKROOM_UNROLL
-      for (int m = 0; m < kFragmentsM; ++m) DARKROOM_UNROLL
-      for (int n = 0; n < kFragmentsN; ++n) {
-        const uint32_t column[2] = {of_b[n / 2][n % 2 * 2], of_b[n / 2][n % 2 * 2 + 1]};
-        mma_16816<T>(sum[m][n], of_a[m], column);
+      for (int m = 0; m < kFragmentsM; ++m) {
+        DARKROOM_UNROLL
+        for (int n = 0; n < kFragmentsN; ++n)
+          mma_16816<T>(sum[m][n], of_a[m], {of_b[n / 2][n % 2 * 2], of_b[n / 2][n % 2 * 2 + 1]});
       }
     }
   }
@@ -127,10 +127,12 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 12
   for (int m = 0; m < kFragmentsM; ++m) {
     sync_warp();
     DARKROOM_UNROLL
-    for (int n = 0; n < kFragmentsN; ++n) DARKROOM_UNROLL
-    for (int half = 0; half < 2; ++half)
-      store(as<Vec<float, 2>>(slice + ((lane / 4 + half * 8) * kSlicePitch<Tile::WN> + n * 8 + lane % 4 * 2)),
-            Vec<float, 2>{{sum[m][n][half * 2], sum[m][n][half * 2 + 1]}});
+    for (int n = 0; n < kFragmentsN; ++n) {
+      DARKROOM_UNROLL
+      for (int half = 0; half < 2; ++half)
+        store(as<Vec<float, 2>>(slice + ((lane / 4 + half * 8) * kSlicePitch<Tile::WN> + n * 8 + lane % 4 * 2)),
+              Vec<float, 2>{{sum[m][n][half * 2], sum[m][n][half * 2 + 1]}});
+    }
     sync_warp();
     store_slice<16, Tile::WN>(p, slice, first_row + uint32_t(warp_row + m * 16), first_column + uint32_t(warp_column));
   }

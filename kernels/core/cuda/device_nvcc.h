@@ -12,6 +12,7 @@
 #define DARKROOM_DEVICE static __device__ __forceinline__
 #define DARKROOM_HOST_DEVICE static __host__ __device__ __forceinline__
 #define DARKROOM_UNROLL _Pragma("unroll")
+#define DARKROOM_NO_UNROLL _Pragma("unroll 1")
 
 namespace darkroom::cuda {
 

@@ -43,8 +43,10 @@ DARKROOM_DEVICE void fma_step(float (&sum)[4][4], const FmaTile& tile, const Fma
     const auto x = load(as<Vec<float, 4>>(tile.a + (k * kFmaPitch + at.sum_row)));
     const auto y = load(as<Vec<float, 4>>(tile.b + (k * kFmaPitch + at.sum_column)));
     DARKROOM_UNROLL
-    for (int i = 0; i < 4; ++i) DARKROOM_UNROLL
-    for (int j = 0; j < 4; ++j) sum[i][j] = fmaf(x.v[i], y.v[j], sum[i][j]);
+    for (int i = 0; i < 4; ++i) {
+      DARKROOM_UNROLL
+      for (int j = 0; j < 4; ++j) sum[i][j] = fmaf(x.v[i], y.v[j], sum[i][j]);
+    }
   }
 }
 

@@ -169,7 +169,7 @@ DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uin
   const int lane = lane_index();
   if (p.partial == nullptr && e.geglu) {
     constexpr int kLanes = kColumns / 8;  // of a row: each has four values and their gates
-    DARKROOM_UNROLL
+    DARKROOM_NO_UNROLL
     for (int first = 0; first < kRows; first += kWarp / kLanes) {
       const int r = first + lane / kLanes, c = lane % kLanes;
       if (kRows % (kWarp / kLanes) != 0 && r >= kRows) break;
@@ -181,7 +181,7 @@ DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uin
     return;
   }
   constexpr int kLanes = kColumns / 4;
-  DARKROOM_UNROLL
+  DARKROOM_NO_UNROLL
   for (int first = 0; first < kRows; first += kWarp / kLanes) {
     const int r = first + lane / kLanes, c = lane % kLanes * 4;
     auto v = load(as<Vec<float, 4>>(slice + (r * kSlicePitch<kColumns> + c)));

@@ -17,6 +17,7 @@
 #define DARKROOM_DEVICE static inline
 #define DARKROOM_HOST_DEVICE static inline
 #define DARKROOM_UNROLL
+#define DARKROOM_NO_UNROLL
 
 #define __global__ static
 #define __device__
