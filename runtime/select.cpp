@@ -30,10 +30,11 @@ Selection select_kernel(const KernelCall& call, const SelectOptions& options, st
   Selection selection;
   double best = 0;
   for (const KernelDef* kernel : kernels_of(op.kind)) {
+    if (is_cuda(kernel->isa) != is_cuda(options.isa)) continue;  // for the other device
     std::string reason;
     if (forced != options.kernels.end() && kernel->variant != forced->second)
       reason = fmt::format("{} is asked for", forced->second);
-    else if (kernel->isa > options.isa)
+    else if (!runs_on(kernel->isa, options.isa))
       reason = fmt::format("needs {}, {} is what may be used", isa_name(kernel->isa), isa_name(options.isa));
     else if (options.exact && kernel->inexact)
       reason = "exact results are asked for";

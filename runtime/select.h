@@ -28,7 +28,7 @@ void parse_kernel_override(std::string_view text, KernelOverrides& overrides);
 
 struct SelectOptions {
   KernelOverrides kernels;
-  Isa isa = active_isa();  // what kernels may use of the CPU
+  Isa isa = active_isa();  // what kernels may use; those for the other device are passed over
   bool exact = false;      // no kernel that is KernelDef::inexact
 };
 

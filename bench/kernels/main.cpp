@@ -137,7 +137,7 @@ int run(int argc, char** argv) {
     const std::string& name = entry.first;
     const Layer& layer = entry.second;
     for (const KernelDef* kernel : candidates(op_kind(layer.attrs), libraries)) {
-      if (kernel->isa > active_isa() || (kernel->isa == Isa::baseline && !with_ref)) continue;
+      if (!runs_on(kernel->isa, active_isa()) || (kernel->isa == Isa::baseline && !with_ref)) continue;
       if (kernel->reject(layer.bound())) continue;
       const std::string full =
           fmt::format("{}/{}{}", op_def(kernel->op).name, kernel->variant, name.substr(name.find('/')));

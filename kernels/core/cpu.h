@@ -3,17 +3,9 @@
 
 #include <string>
 
+#include "kernels/core/isa.h"
+
 namespace darkroom {
-
-// Ordered: each level includes those before it. `baseline` is plain x86-64 (the `ref` kernels).
-enum class Isa : int {
-  baseline = 0,
-  avx2 = 1,         // AVX2, FMA, F16C
-  avx512 = 2,       // AVX-512 F, BW, VL, DQ
-  avx512_bf16 = 3,  // + AVX512-BF16 and VNNI
-};
-
-const char* isa_name(Isa isa);
 
 // What the CPU and the operating system offer.
 Isa detected_isa();

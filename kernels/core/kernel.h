@@ -25,27 +25,38 @@ struct KernelCall {
   }
 };
 
+// A queue of work for a GPU: a cudaStream_t, here without CUDA's headers.
+struct Stream {
+  void* handle = nullptr;
+};
+
 struct KernelDef {
   OpKind op;
   std::string_view variant;  // ISA + strategy: "avx2_6x16"
-  Isa isa;                   // what it needs of the CPU
+  Isa isa;                   // what it needs of the CPU or GPU
 
   // nullptr: can run this call. Else the reason, a sentence for the plan ("row_bias must be f32"). Need not repeat what
   // infer_shape() holds, nor look at the ISA.
   const char* (*reject)(const KernelCall& call);
 
-  // Work memory in bytes for a team of that size. May be null: none.
+  // Work memory in bytes for a team of that size (1 on a GPU). May be null: none. Its contents are undefined at launch.
   size_t (*scratch_bytes)(const KernelCall& call, int team);
 
   // Weights, packed once at load; null where the op has no packed slot. pack_format names the layout: two variants of one
   // op with the same name share the packed weight. `parts` are the stored tensors, dense, f32/f16/bf16, to be taken one
-  // below the other along the output channels (packed QKV). pack() may be called by a team; it ends synchronised.
+  // below the other along the output channels (packed QKV). pack() may be called by a team; it ends synchronised. For a GPU it runs on the host too,
+  // into a buffer that is then copied to the device.
   std::string_view pack_format;
   size_t (*packed_bytes)(const KernelCall& call);
   void (*pack)(const KernelCall& call, std::span<const TensorView> parts, void* packed, const Team& team);
 
-  // Called by every member of the team. Members may return before the others: whoever reads the output synchronises.
-  void (*launch)(const KernelCall& call, const Team& team);
+  // On the CPU, null on a GPU. Called by every member of the team. Members may return before the others: whoever reads the
+  // output synchronises.
+  void (*launch)(const KernelCall& call, const Team& team) = nullptr;
+
+  // On a GPU, null on the CPU. Appends its grids to the stream and returns: it neither allocates nor waits, so that a stream
+  // may be captured. All memory of the call is the device's. Throws internal_error where the driver refuses a launch.
+  void (*enqueue)(const KernelCall& call, const Stream& stream) = nullptr;
 
   // Estimated cycles of one core for one sample of the call; null: the order of the table decides. Among those that have an
   // estimate the least runs. Never looks at the batch, or the bits of a sample would depend on it.
@@ -55,10 +66,13 @@ struct KernelDef {
   bool inexact = false;
 };
 
-// All implementations of an op in the order of kernels.inc: best first, `ref` last.
+// All implementations of an op in the order of kernels.inc, those for a GPU first; of each family best first, `ref` last.
 std::span<const KernelDef* const> kernels_of(OpKind op);
 
 // nullptr where there is none.
 const KernelDef* find_kernel(OpKind op, std::string_view variant);
+
+// Those for a GPU that are linked into this program: none in a build without CUDA. Tests may link an emulator's.
+std::span<const KernelDef* const> cuda_kernels();
 
 }  // namespace darkroom

@@ -97,11 +97,12 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_
     throw std::runtime_error(std::string("rejected: ") + reason);
 
   ThreadPool pool(team);
-  std::vector<std::byte> scratch(kernel.scratch_bytes ? kernel.scratch_bytes(call, team) + 64 : 64);
+  // Work memory and packed weights hold NaN in every type until they are written.
+  std::vector<std::byte> scratch(kernel.scratch_bytes ? kernel.scratch_bytes(call, team) + 64 : 64, std::byte{0xff});
   call.scratch = aligned(scratch);
   std::vector<std::byte> packed;
   if (kernel.pack) {
-    packed.resize(kernel.packed_bytes(call) + 64);
+    packed.resize(kernel.packed_bytes(call) + 64, std::byte{0xff});
     void* to = aligned(packed);
     const OpDef& op = op_def(kernel.op);
     std::vector<TensorView> parts;
@@ -110,7 +111,10 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_
     pool.run([&](const Team& t) { kernel.pack(call, parts, to, t); });
     call.packed = to;
   }
-  pool.run([&](const Team& t) { kernel.launch(call, t); });
+  if (is_cuda(kernel.isa))
+    kernel.enqueue(call, Stream{});
+  else
+    pool.run([&](const Team& t) { kernel.launch(call, t); });
 
   for (size_t i = 0; i < kGuard; ++i)
     if (out[-1 - std::ptrdiff_t(i)] != kGuardByte || out[out_bytes + i] != kGuardByte)
@@ -147,7 +151,7 @@ namespace {
 std::vector<const KernelDef*> runnable_kernels(OpKind op) {
   std::vector<const KernelDef*> kernels;
   for (const KernelDef* kernel : kernels_of(op))
-    if (kernel->variant != "ref" && kernel->isa <= detected_isa()) kernels.push_back(kernel);
+    if (kernel->variant != "ref" && runs_on(kernel->isa, detected_isa())) kernels.push_back(kernel);
   return kernels;
 }
 
@@ -156,7 +160,13 @@ void hold(const CallMemory& call, const KernelDef& kernel, const std::vector<flo
   const double error = relative_l2(one, expected);
   if (kernel.inexact) limit += kTransformFloor;
   if (!(error <= limit)) ADD_FAILURE() << kernel.variant << ": relative error " << error << ", limit " << limit;
+  if (is_cuda(kernel.isa)) return;
   for (int team : {2, 3}) EXPECT_EQ(call.run(kernel, team), one) << kernel.variant << " with " << team << " threads";
+}
+
+// Whether it multiplies bf16, whatever the weights are stored in.
+bool rounds_weights(const KernelDef& kernel) {
+  return kernel.isa == Isa::avx512_bf16 || kernel.variant.ends_with("mma_bf16");
 }
 
 std::vector<const KernelDef*> accepting_kernels(const CallMemory& call, OpKind op) {
@@ -180,8 +190,7 @@ void expect_kernels_agree(const CallMemory& call, OpKind op) {
   };
   const double limit = twice_the_plain_loop(call);
   for (const KernelDef* kernel : kernels)
-    hold(call, *kernel, expected,
-         kernel->variant.starts_with("avx512_bf16") ? twice_the_plain_loop(call.with_bf16_weights()) : limit);
+    hold(call, *kernel, expected, rounds_weights(*kernel) ? twice_the_plain_loop(call.with_bf16_weights()) : limit);
 }
 
 void expect_kernels_agree(const CallMemory& call, OpKind op, double limit) {

@@ -51,7 +51,8 @@ extern KernelsUnderTest kernels_under_test;
 
 // Holds kernels_under_test(op) against `ref` computed and stored in f64: relative L2 at most twice that of the plain loop in
 // the types that the kernel multiplies (plain.h), plus kFloor; and the same bits from teams of 1, 2 and 3. Those are the
-// call's own types, but for variants avx512_bf16_*, which round finer weights to bf16. Fails where there are kernels and
+// call's own types, but for kernels that multiply in bf16, which round finer weights to it. A GPU's kernels are called once, with
+// memory of the host: as the emulator wants it. Fails where there are kernels and
 // none accepts the call.
 void expect_kernels_agree(const CallMemory& call, OpKind op);
 

@@ -1,0 +1,211 @@
+// unary, add, geglu and concat for GPUs: one thread for eight neighbouring channels of a row, 16 bytes an access where the
+// rows allow it. Floor: the bytes. Registers below 40, no shared memory.
+#include "kernels/core/cuda/rows.h"
+
+namespace darkroom::kernels {
+namespace {
+
+using namespace cuda;
+
+constexpr int kThreads = 256;
+
+// Channels first … first + 7 of a row.
+struct Place {
+  uint32_t row;
+  int64_t first;
+};
+DARKROOM_DEVICE Place place_of(uint32_t eights_a_row) {
+  const uint32_t item = blockIdx.x * kThreads + threadIdx.x;
+  return {item / eights_a_row, int64_t(item % eights_a_row) * 8};
+}
+
+template <typename In, typename Out>
+struct Params {
+  Global<const In> x;
+  Global<const float> other_f32;  // add: b, in one of two types
+  Global<const In> other;
+  Global<Out> out;
+  RowMap x_rows, other_rows, out_rows;
+  uint32_t rows, eights;  // of the output
+  int64_t channels;
+  uint32_t rows_of_sample;  // add: rows that share a row of b
+  bool vectors;
+  Activation activation;
+  float scale;
+};
+
+template <typename In, typename Out>
+__global__ void __launch_bounds__(kThreads) unary(const __grid_constant__ Params<In, Out> p) {
+  const Place at = place_of(p.eights);
+  if (at.row >= p.rows) return;
+  float x[8];
+  load8<In>(x, p.x + (row_offset(p.x_rows, at.row) + at.first), p.vectors, p.channels - at.first);
+  DARKROOM_UNROLL
+  for (float& v : x) v = activate(p.activation, v) * p.scale;
+  store8<Out>(p.out + (row_offset(p.out_rows, at.row) + at.first), x, p.vectors, p.channels - at.first);
+}
+
+template <typename In, typename Out>
+__global__ void __launch_bounds__(kThreads) add(const __grid_constant__ Params<In, Out> p) {
+  const Place at = place_of(p.eights);
+  if (at.row >= p.rows) return;
+  float a[8], b[8];
+  const int64_t n = p.channels - at.first;
+  load8<In>(a, p.x + (row_offset(p.x_rows, at.row) + at.first), p.vectors, n);
+  const int64_t other = row_offset(p.other_rows, at.row / p.rows_of_sample) + at.first;
+  if (p.other_f32 != nullptr)
+    load8<float>(b, p.other_f32 + other, p.vectors, n);
+  else
+    load8<In>(b, p.other + other, p.vectors, n);
+  DARKROOM_UNROLL
+  for (int i = 0; i < 8; ++i) a[i] += b[i];
+  store8<Out>(p.out + (row_offset(p.out_rows, at.row) + at.first), a, p.vectors, n);
+}
+
+template <typename In, typename Out>
+__global__ void __launch_bounds__(kThreads) geglu(const __grid_constant__ Params<In, Out> p) {
+  const Place at = place_of(p.eights);
+  if (at.row >= p.rows) return;
+  float x[8], gate[8];
+  const int64_t n = p.channels - at.first;
+  const Global<const In> from = p.x + (row_offset(p.x_rows, at.row) + at.first);
+  load8<In>(x, from, p.vectors, n);
+  load8<In>(gate, from + p.channels, p.vectors, n);
+  DARKROOM_UNROLL
+  for (int i = 0; i < 8; ++i) x[i] *= gelu(gate[i]);
+  store8<Out>(p.out + (row_offset(p.out_rows, at.row) + at.first), x, p.vectors, n);
+}
+
+const char* reject(const KernelCall& call) {
+  if (!is_type_pair(call.in[0].dtype, call.out.dtype)) return "x and out must be f32, bf16 or f16, not bf16 and f16";
+  if (!fits_32_bits(call.out)) return "too large for 32-bit row numbers";
+  return nullptr;
+}
+const char* reject_add(const KernelCall& call) {
+  const DType b = call.in[AddAttrs::kB].dtype;
+  if (b != call.in[AddAttrs::kA].dtype && b != DType::f32) return "b must be of a's dtype, or f32";
+  return reject(call);
+}
+const char* reject_concat(const KernelCall& call) {
+  for (const TensorView& x : call.in)
+    if (x.present() && x.dtype != call.out.dtype) return "inputs and out must be of one dtype";
+  return reject(call);
+}
+
+// What all four have in common: an output of x's rows.
+template <typename In, typename Out>
+Params<In, Out> params_of(const TensorView& x, const TensorView& out) {
+  Params<In, Out> p{};
+  p.x = global<const In>(x, "x");
+  p.out = global<Out>(out, "out");
+  p.x_rows = row_map(x);
+  p.out_rows = row_map(out);
+  p.rows = uint32_t(out.rows());
+  p.channels = out.channels();
+  p.eights = blocks_for(p.channels, 8);
+  p.rows_of_sample = 1;
+  p.vectors = rows_of_eights(x) && rows_of_eights(out);
+  p.activation = Activation::none;
+  p.scale = 1.0f;
+  return p;
+}
+template <typename In, typename Out>
+void launch(const Stream& stream, const char* name, void (*kernel)(Params<In, Out>), const Params<In, Out>& p) {
+  launch_grid(stream, name, {blocks_for(int64_t(p.rows) * p.eights, kThreads)}, kThreads, 0, kernel, p);
+}
+
+void enqueue_unary(const KernelCall& call, const Stream& stream) {
+  const auto& attrs = call.attributes<UnaryAttrs>();
+  by_types(call.in[0].dtype, call.out.dtype, [&](auto in, auto out) {
+    auto p = params_of<decltype(in), decltype(out)>(call.in[0], call.out);
+    p.activation = attrs.activation;
+    p.scale = attrs.scale;
+    launch(stream, "unary", unary<decltype(in), decltype(out)>, p);
+  });
+}
+
+void enqueue_add(const KernelCall& call, const Stream& stream) {
+  const TensorView &a = call.in[AddAttrs::kA], &b = call.in[AddAttrs::kB];
+  by_types(a.dtype, call.out.dtype, [&](auto in, auto out) {
+    auto p = params_of<decltype(in), decltype(out)>(a, call.out);
+    if (b.dtype == a.dtype)
+      p.other = global<const decltype(in)>(b, "b");
+    else
+      p.other_f32 = global<const float>(b, "b");
+    p.other_rows = row_map(b);
+    p.rows_of_sample = b.shape == a.shape ? 1 : uint32_t(a.rows() / a.shape[0]);
+    p.vectors = p.vectors && rows_of_eights(b);
+    launch(stream, "add", add<decltype(in), decltype(out)>, p);
+  });
+}
+
+void enqueue_geglu(const KernelCall& call, const Stream& stream) {
+  by_types(call.in[0].dtype, call.out.dtype, [&](auto in, auto out) {
+    launch(stream, "geglu", geglu<decltype(in), decltype(out)>,
+           params_of<decltype(in), decltype(out)>(call.in[0], call.out));
+  });
+}
+
+// A copy for each input, into its columns.
+void enqueue_concat(const KernelCall& call, const Stream& stream) {
+  by_type(call.out.dtype, [&](auto type) {
+    using T = decltype(type);
+    TensorView columns = call.out;
+    for (const TensorView& x : call.in) {
+      if (!x.present()) break;
+      columns.shape[-1] = x.channels();
+      launch(stream, "concat", unary<T, T>, params_of<T, T>(x, columns));
+      columns.data = columns.as<T>() + x.channels();
+    }
+  });
+}
+
+}  // namespace
+
+extern const KernelDef unary_sm80, add_sm80, geglu_sm80, concat_sm80;
+const KernelDef unary_sm80 = {
+    .op = OpKind::unary,
+    .variant = "sm80",
+    .isa = Isa::sm80,
+    .reject = reject,
+    .scratch_bytes = nullptr,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .enqueue = enqueue_unary,
+};
+const KernelDef add_sm80 = {
+    .op = OpKind::add,
+    .variant = "sm80",
+    .isa = Isa::sm80,
+    .reject = reject_add,
+    .scratch_bytes = nullptr,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .enqueue = enqueue_add,
+};
+const KernelDef geglu_sm80 = {
+    .op = OpKind::geglu,
+    .variant = "sm80",
+    .isa = Isa::sm80,
+    .reject = reject,
+    .scratch_bytes = nullptr,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .enqueue = enqueue_geglu,
+};
+const KernelDef concat_sm80 = {
+    .op = OpKind::concat,
+    .variant = "sm80",
+    .isa = Isa::sm80,
+    .reject = reject_concat,
+    .scratch_bytes = nullptr,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .enqueue = enqueue_concat,
+};
+
+}  // namespace darkroom::kernels

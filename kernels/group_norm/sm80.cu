@@ -1,0 +1,264 @@
+// group_norm and group_norm_silu for GPUs, two grids: statistics of chunks of pixels, then one pass that applies them.
+//
+//   statistics  grid (chunks, B). A thread owns eight channels and every `lanes`-th pixel of the chunk; it sums x − x₀ and
+//               (x − x₀)², x₀ the first element of the sample's group: means are kept as distances from it, so that a large
+//               mean costs no digits. Channels of a group and lanes meet in shared memory by the pairwise rule of Chan, Golub
+//               and LeVeque (1979): mean and squared deviations of each chunk and group go to scratch.
+//   apply       grid (blocks of pixels, B). Each block merges its sample's chunks in their order, then normalises.
+//
+// Bytes: x twice, out once; the second reading comes from L2 where the sample fits it. Shared memory: 8 bytes for a channel of
+// each lane, at most 20 KB (C = 2560). Chunks and the order of all sums follow from the shape alone.
+#include "kernels/core/cuda/rows.h"
+
+namespace darkroom::kernels {
+namespace {
+
+using namespace cuda;
+
+constexpr int kThreads = 256;
+constexpr int kMaxChunks = 64, kMaxGroups = 256, kMaxChannels = 4096;
+
+// Pixels that one block takes, for the statistics and for the second pass.
+int64_t chunk_of(int64_t pixels) {
+  const int64_t even = ceil_div(pixels, kMaxChunks);
+  return even < 32 ? 32 : even;
+}
+
+template <typename In, typename Out>
+struct Params {
+  Global<const In> x, x2;
+  Global<const float> gamma, beta;
+  Global<Out> out;
+  Global<float> mean, squares;  // [B, chunks, G], scratch
+  RowMap x_rows, x2_rows, out_rows;
+  uint32_t pixels, chunk, chunks, groups, eights, lanes;
+  int64_t first_channels, channels;
+  float eps;
+  bool vectors, silu;
+};
+
+// Channels c … c + 7 of a pixel of the concat of both sources.
+template <typename In, typename Out>
+DARKROOM_DEVICE void load_channels(float (&v)[8], const Params<In, Out>& p, uint32_t row, int64_t c) {
+  if (p.vectors) {
+    if (c < p.first_channels)
+      load8<In>(v, p.x + (row_offset(p.x_rows, row) + c), true, 8);
+    else
+      load8<In>(v, p.x2 + (row_offset(p.x2_rows, row) + c - p.first_channels), true, 8);
+    return;
+  }
+  DARKROOM_UNROLL
+  for (int i = 0; i < 8; ++i) {
+    v[i] = 0;
+    if (c + i < p.first_channels)
+      v[i] = widen(load(p.x + (row_offset(p.x_rows, row) + c + i)));
+    else if (c + i < p.channels)
+      v[i] = widen(load(p.x2 + (row_offset(p.x2_rows, row) + c + i - p.first_channels)));
+  }
+}
+
+// The first element of group g of the sample whose rows begin at first_row.
+template <typename In, typename Out>
+DARKROOM_DEVICE float origin_of(const Params<In, Out>& p, uint32_t first_row, int64_t g) {
+  const int64_t c = g * (p.channels / p.groups);
+  if (c < p.first_channels) return widen(load(p.x + (row_offset(p.x_rows, first_row) + c)));
+  return widen(load(p.x2 + (row_offset(p.x2_rows, first_row) + c - p.first_channels)));
+}
+
+struct Moments {
+  float count, mean, squares;  // mean: from the group's origin
+};
+DARKROOM_DEVICE Moments merge(const Moments& a, const Moments& b) {
+  const float count = a.count + b.count, difference = b.mean - a.mean, share = b.count / count;
+  return {count, a.mean + difference * share, a.squares + b.squares + difference * difference * a.count * share};
+}
+
+template <typename In, typename Out>
+__global__ void __launch_bounds__(kThreads) statistics(const __grid_constant__ Params<In, Out> p) {
+  const Shared<float> mean = dynamic_shared<float>();  // [lanes][C]
+  const Shared<float> squares = mean + int64_t(p.lanes) * p.channels;
+  const uint32_t begin = blockIdx.x * p.chunk;
+  const uint32_t end = begin + p.chunk < p.pixels ? begin + p.chunk : p.pixels;
+  const uint32_t first_row = blockIdx.y * p.pixels;
+  const int64_t width = p.channels / p.groups;
+
+  for (uint32_t item = threadIdx.x; item < p.lanes * p.eights; item += kThreads) {
+    const uint32_t lane = item / p.eights;
+    const int64_t c = int64_t(item % p.eights) * 8;
+    float origin[8] = {}, sum[8] = {}, square[8] = {}, v[8];
+    DARKROOM_UNROLL
+    for (int i = 0; i < 8; ++i)
+      if (c + i < p.channels) origin[i] = origin_of(p, first_row, (c + i) / width);
+    float count = 0;
+    for (uint32_t pixel = begin + lane; pixel < end; pixel += p.lanes) {
+      load_channels(v, p, first_row + pixel, c);
+      DARKROOM_UNROLL
+      for (int i = 0; i < 8; ++i) {
+        const float d = v[i] - origin[i];
+        sum[i] += d;
+        square[i] += d * d;
+      }
+      count += 1;
+    }
+    if (count == 0) continue;
+    DARKROOM_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      if (c + i >= p.channels) break;
+      const float d = sum[i] / count;
+      store(mean + (lane * p.channels + c + i), d);
+      store(squares + (lane * p.channels + c + i), square[i] - sum[i] * d);
+    }
+  }
+  sync_block();
+  for (uint32_t g = threadIdx.x; g < p.groups; g += kThreads) {
+    Moments all{0, 0, 0};
+    for (uint32_t lane = 0; lane < p.lanes && begin + lane < end; ++lane) {
+      const float count = float((end - begin - lane + p.lanes - 1) / p.lanes);
+      for (int64_t c = g * width; c < (g + 1) * width; ++c) {
+        const Moments one{count, load(mean + (lane * p.channels + c)), load(squares + (lane * p.channels + c))};
+        all = all.count == 0 ? one : merge(all, one);
+      }
+    }
+    const int64_t at = (int64_t(blockIdx.y) * p.chunks + blockIdx.x) * p.groups + g;
+    store(p.mean + at, all.mean);
+    store(p.squares + at, all.squares);
+  }
+}
+
+template <typename In, typename Out>
+__global__ void __launch_bounds__(kThreads) apply(const __grid_constant__ Params<In, Out> p) {
+  const Shared<float> mean = shared_array<float, kMaxGroups, 0>(), scale = shared_array<float, kMaxGroups, 1>();
+  const Shared<float> origin = shared_array<float, kMaxGroups, 2>();
+  const int64_t width = p.channels / p.groups;
+  if (threadIdx.x < p.groups) {
+    Moments all{0, 0, 0};
+    for (uint32_t chunk = 0; chunk < p.chunks; ++chunk) {
+      const uint32_t left = p.pixels - chunk * p.chunk, pixels = left < p.chunk ? left : p.chunk;
+      const int64_t at = (int64_t(blockIdx.y) * p.chunks + chunk) * p.groups + threadIdx.x;
+      const Moments one{float(pixels) * float(width), load(p.mean + at), load(p.squares + at)};
+      all = chunk == 0 ? one : merge(all, one);
+    }
+    store(origin + threadIdx.x, origin_of(p, blockIdx.y * p.pixels, threadIdx.x));
+    store(mean + threadIdx.x, all.mean);
+    store(scale + threadIdx.x, 1.0f / sqrtf(all.squares / all.count + p.eps));
+  }
+  sync_block();
+  const uint32_t begin = blockIdx.x * p.chunk;
+  const uint32_t end = begin + p.chunk < p.pixels ? begin + p.chunk : p.pixels;
+  for (uint32_t item = threadIdx.x; item < (end - begin) * p.eights; item += kThreads) {
+    const uint32_t row = blockIdx.y * p.pixels + begin + item / p.eights;
+    const int64_t c = int64_t(item % p.eights) * 8, n = p.channels - c;
+    float v[8], gamma[8], beta[8];
+    load_channels(v, p, row, c);
+    load8<float>(gamma, p.gamma + c, p.vectors, n);
+    load8<float>(beta, p.beta + c, p.vectors, n);
+    DARKROOM_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      if (c + i >= p.channels) break;
+      const int64_t g = (c + i) / width;
+      v[i] = (v[i] - load(origin + g) - load(mean + g)) * (load(scale + g) * gamma[i]) + beta[i];
+      if (p.silu) v[i] = silu(v[i]);
+    }
+    store8<Out>(p.out + (row_offset(p.out_rows, row) + c), v, p.vectors, n);
+  }
+}
+
+const char* reject(const KernelCall& call) {
+  const TensorView &x = call.in[GroupNormAttrs::kX], &x2 = call.in[GroupNormAttrs::kX2];
+  if (!is_type_pair(x.dtype, call.out.dtype)) return "x and out must be f32, bf16 or f16, not bf16 and f16";
+  if (x2.present() && x2.dtype != x.dtype) return "both sources must be of one dtype";
+  if (!fits_32_bits(call.out)) return "too large for 32-bit row numbers";
+  if (call.out.channels() > kMaxChannels) return "more than 4096 channels";
+  if (call.out.shape[0] > 65535) return "more than 65535 samples";
+  return nullptr;
+}
+template <typename Attrs>
+const char* reject_op(const KernelCall& call) {
+  if (call.attributes<Attrs>().groups > kMaxGroups) return "more than 256 groups";
+  return reject(call);
+}
+
+struct Sizes {
+  int64_t pixels, chunk, chunks, moments;  // moments: floats of each kind in scratch
+};
+Sizes sizes_of(const KernelCall& call, int groups) {
+  const int64_t pixels = call.out.rows() / call.out.shape[0], chunk = chunk_of(pixels),
+                chunks = ceil_div(pixels, chunk);
+  return {pixels, chunk, chunks, call.out.shape[0] * chunks * groups};
+}
+template <typename Attrs>
+size_t scratch_bytes(const KernelCall& call, int) {
+  return size_t(sizes_of(call, call.attributes<Attrs>().groups).moments) * 2 * sizeof(float);
+}
+
+void enqueue(const KernelCall& call, const Stream& stream, const GroupNormAttrs& attrs, bool silu) {
+  using S = GroupNormAttrs;
+  const TensorView &x = call.in[S::kX], &x2 = call.in[S::kX2];
+  const Sizes sizes = sizes_of(call, attrs.groups);
+  by_types(x.dtype, call.out.dtype, [&](auto in, auto out) {
+    using In = decltype(in);
+    using Out = decltype(out);
+    Params<In, Out> p{};
+    p.x = global<const In>(x, "x");
+    p.x2 = global<const In>(x2, "x2");
+    p.gamma = global<const float>(call.in[S::kGamma], "gamma");
+    p.beta = global<const float>(call.in[S::kBeta], "beta");
+    p.out = global<Out>(call.out, "out");
+    p.mean = global<float>(call.scratch, size_t(sizes.moments), "scratch mean");
+    p.squares =
+        global<float>(static_cast<float*>(call.scratch) + sizes.moments, size_t(sizes.moments), "scratch squares");
+    p.x_rows = row_map(x);
+    p.x2_rows = row_map(x2);
+    p.out_rows = row_map(call.out);
+    p.pixels = uint32_t(sizes.pixels);
+    p.chunk = uint32_t(sizes.chunk);
+    p.chunks = uint32_t(sizes.chunks);
+    p.groups = uint32_t(attrs.groups);
+    p.first_channels = x.channels();
+    p.channels = call.out.channels();
+    p.eights = blocks_for(p.channels, 8);
+    p.lanes = p.eights < kThreads ? kThreads / p.eights : 1;
+    p.eps = attrs.eps;
+    p.vectors = rows_of_eights(x) && rows_of_eights(x2) && rows_of_eights(call.out) &&
+                rows_of_eights(call.in[S::kGamma]) && rows_of_eights(call.in[S::kBeta]);
+    p.silu = silu;
+    const Grid grid{p.chunks, uint32_t(call.out.shape[0])};
+    launch_grid(stream, "group_norm_statistics", grid, kThreads,
+                size_t(p.lanes) * size_t(p.channels) * 2 * sizeof(float), statistics<In, Out>, p);
+    launch_grid(stream, "group_norm_apply", grid, kThreads, 0, apply<In, Out>, p);
+  });
+}
+void enqueue_plain(const KernelCall& call, const Stream& stream) {
+  enqueue(call, stream, call.attributes<GroupNormAttrs>(), false);
+}
+void enqueue_silu(const KernelCall& call, const Stream& stream) {
+  enqueue(call, stream, call.attributes<GroupNormSiluAttrs>(), true);
+}
+
+}  // namespace
+
+extern const KernelDef group_norm_sm80, group_norm_silu_sm80;
+const KernelDef group_norm_sm80 = {
+    .op = OpKind::group_norm,
+    .variant = "sm80",
+    .isa = Isa::sm80,
+    .reject = reject_op<GroupNormAttrs>,
+    .scratch_bytes = scratch_bytes<GroupNormAttrs>,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .enqueue = enqueue_plain,
+};
+const KernelDef group_norm_silu_sm80 = {
+    .op = OpKind::group_norm_silu,
+    .variant = "sm80",
+    .isa = Isa::sm80,
+    .reject = reject_op<GroupNormSiluAttrs>,
+    .scratch_bytes = scratch_bytes<GroupNormSiluAttrs>,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .enqueue = enqueue_silu,
+};
+
+}  // namespace darkroom::kernels
