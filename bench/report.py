@@ -38,8 +38,12 @@ def gigabytes(n):
     return f"{n / 1e9:.2f}"
 
 
+# Of a benchmark's context, what says nothing about the numbers.
+UNTOLD = ("caches", "library_build_type", "executable", "host_name", "cpu_scaling_enabled", "mhz_per_cpu")
+
+
 def context(data):
-    items = {k: v for k, v in data.get("context", {}).items() if k not in ("caches", "library_build_type")}
+    items = {k: v for k, v in data.get("context", {}).items() if k not in UNTOLD}
     text = "; ".join(f"{k}: {' '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in items.items())
     return f'<p class="note">{html.escape(text)}</p>'
 

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "kernels/core/error.h"
+#include "runtime/json_text.h"
 
 namespace darkroom {
 
@@ -17,11 +18,7 @@ using nlohmann::json;
 class ConfigReader {
  public:
   ConfigReader(std::string_view text, std::string_view where) : where_(where) {
-    try {
-      json_ = json::parse(text);
-    } catch (const json::exception& e) {
-      throw file_error("{}: no valid JSON: {}", where_, e.what());
-    }
+    json_ = parse_json(text, where_);
     if (!json_.is_object()) throw file_error("{}: no JSON object", where_);
   }
 
@@ -52,7 +49,7 @@ class ConfigReader {
   float number(const std::string& key, float fallback) {
     const json& v = get(key);
     if (v.is_null()) return fallback;
-    if (!v.is_number() || !std::isfinite(v.get<double>())) throw bad(key, "wants a number");
+    if (!v.is_number() || !std::isfinite(v.get<float>())) throw bad(key, "wants a number");
     return v.get<float>();
   }
   bool boolean(const std::string& key, bool fallback) {

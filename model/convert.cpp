@@ -17,6 +17,7 @@ namespace darkroom {
 namespace {
 
 constexpr int64_t kBlock = 1 << 20;  // elements converted at a time
+constexpr const char* kProvenance = "provenance.json";
 
 class Converter {
  public:
@@ -25,8 +26,9 @@ class Converter {
 
   bool run(const std::function<void(uint64_t, uint64_t)>& progress, const std::atomic<bool>* cancel) {
     check_inventory(source_, inventory_);
-    for (const std::string& name : source_.texts()) writer_.add_text(name, source_.required_text(name));
-    writer_.add_text("provenance.json", provenance());
+    for (const std::string& name : source_.texts())
+      if (name != kProvenance) writer_.add_text(name, source_.required_text(name));
+    writer_.add_text(kProvenance, provenance());
     for (const InventoryEntry& e : inventory_)
       writer_.add_tensor(e.component, e.name, dtype_of(e), e.shape,
                          is_q8(e) ? WeightEncoding::q8 : WeightEncoding::plain);

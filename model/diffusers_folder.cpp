@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "kernels/core/error.h"
+#include "runtime/json_text.h"
 
 namespace darkroom {
 
@@ -18,14 +18,6 @@ constexpr const char* kTextFolders[] = {"scheduler",      "tokenizer", "tokenize
                                         "text_encoder_2", "unet",      "vae"};
 constexpr const char* kTextFiles[] = {"config.json", "scheduler_config.json", "vocab.json",
                                       "merges.txt",  "tokenizer_config.json", "special_tokens_map.json"};
-
-nlohmann::json parse_json(const std::string& path) {
-  try {
-    return nlohmann::json::parse(read_text_file(path));
-  } catch (const nlohmann::json::exception& e) {
-    throw file_error("{}: no valid JSON: {}", path, e.what());
-  }
-}
 
 }  // namespace
 
@@ -43,7 +35,7 @@ std::string DiffusersFolder::canonical(std::string_view component, std::string n
 DiffusersFolder::DiffusersFolder(const std::string& path) : path_(path) {
   if (!fs::is_regular_file(path + "/model_index.json"))
     throw file_error("{}: has no model_index.json: no folder in the diffusers layout", path);
-  const nlohmann::json index = parse_json(path + "/model_index.json");
+  const nlohmann::json index = parse_json(read_text_file(path + "/model_index.json"), path + "/model_index.json");
   if (!index.is_object()) throw file_error("{}/model_index.json: no JSON object", path);
   for (const char* component : kComponents) {
     const auto entry = index.find(component);
@@ -65,7 +57,7 @@ void DiffusersFolder::open_component(const std::string& component) {
     for (const std::string& index : {folder + stem + ".safetensors.index" + variant + ".json",
                                      folder + stem + variant + ".safetensors.index.json"}) {
       if (!fs::exists(index)) continue;
-      const nlohmann::json json = parse_json(index);
+      const nlohmann::json json = parse_json(read_text_file(index), index);
       if (!json.contains("weight_map") || !json["weight_map"].is_object())
         throw file_error("{}: has no weight_map", index);
       std::set<std::string> shards;

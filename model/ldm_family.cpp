@@ -300,6 +300,7 @@ LdmRecognition recognise_ldm(const TensorFile& file, std::optional<Prediction> p
   add_settings(r);
   if (!configs.empty()) {
     add_configs_of_folder(r, configs);
+    if (!has_prefix(kLdmVae)) r.texts.erase("vae/config.json");
   } else {
     const json unet = unet_config(file, family, sample, r.evidence);
     if (unet["cross_attention_dim"] != family.context)
@@ -312,8 +313,8 @@ LdmRecognition recognise_ldm(const TensorFile& file, std::optional<Prediction> p
     if (const auto vae = recognise_vae(file, kLdmVae, family.scaling_factor, 8 * sample))
       r.texts["vae/config.json"] = *vae;
   }
-  r.evidence.push_back(fmt::format("prediction: {} ({}), native size {}x{}",
-                                   r.prediction == Prediction::v ? "v" : "epsilon", why, 8 * sample, 8 * sample));
+  r.evidence.push_back(fmt::format("prediction: {} ({})", r.prediction == Prediction::v ? "v" : "epsilon", why));
+  if (configs.empty()) r.evidence.push_back(fmt::format("native size: {0}x{0}", 8 * sample));
   return r;
 }
 

@@ -411,7 +411,7 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
     loop_request.image = std::move(init);
     loop_request.start = noise;
   }
-  Loop& unet = loop({batch, H, W, tokens, options_.dtype}, q.reuse_deep);
+  Loop& unet = loop({batch, H, W, tokens, options_.dtype, options_.int8}, q.reuse_deep);
   unet.begin(loop_request);
 
   // From here to the last step nothing allocates.
@@ -437,7 +437,7 @@ std::vector<Graph> Pipeline::picture_graphs(int width, int height, int64_t batch
     all.push_back(build_clip(e.config, e.component, options));
   }
   const int64_t H = height / size_unit(), W = width / size_unit();
-  all.push_back(build_unet(unet_, {batch, H, W, tokens, dtype, /*shared_sample=*/true}));
+  all.push_back(build_unet(unet_, {batch, H, W, tokens, dtype, options_.int8, /*shared_sample=*/true}));
   all.push_back(decoder_graph(H, W, dtype));
   return all;
 }

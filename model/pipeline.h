@@ -28,6 +28,7 @@ DType parse_dtype(std::string_view name);
 
 struct PipelineOptions {
   DType dtype = DType::f32;  // of activations: f32, bf16, or on a GPU f16
+  bool int8 = false;         // the UNet's linear layers multiply int8
   SessionOptions session;
   int decode_tile = 0;  // pixels: larger pictures are decoded by tiles of this side (model/tiles.h); 0: as a whole
   std::vector<TextualInversion> embeddings;  // words that prompts may use besides the model's own

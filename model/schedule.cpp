@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
+#include "runtime/json_text.h"
 
 namespace darkroom {
 
@@ -83,12 +84,7 @@ Spacing parse_spacing(std::string_view name) { return find_name(kSpacings, name,
 
 SchedulerConfig parse_scheduler_config(std::string_view text, std::string_view where) {
   using nlohmann::json;
-  json j;
-  try {
-    j = json::parse(text);
-  } catch (const json::exception& e) {
-    throw file_error("{}: no valid JSON: {}", where, e.what());
-  }
+  json j = parse_json(text, where);
   if (!j.is_object()) throw file_error("{}: no JSON object", where);
   const auto bad = [&](const char* key, const char* wants) {
     return file_error("{}: {} is {}; {}", where, key, j[key].dump(), wants);

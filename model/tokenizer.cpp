@@ -6,9 +6,9 @@
 #include <array>
 #include <cstdlib>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
+#include "runtime/json_text.h"
 
 namespace darkroom {
 
@@ -128,12 +128,7 @@ Tokenizer::Tokenizer(std::string_view merges, std::optional<std::string_view> vo
   }
 
   if (vocab) {
-    nlohmann::json json;
-    try {
-      json = nlohmann::json::parse(*vocab);
-    } catch (const nlohmann::json::exception& e) {
-      throw file_error("{}: vocabulary: no valid JSON: {}", where, e.what());
-    }
+    const nlohmann::json json = parse_json(*vocab, fmt::format("{}: vocabulary", where));
     if (!json.is_object()) throw file_error("{}: vocabulary: no JSON object", where);
     for (const auto& [entry, id] : json.items()) {
       if (!id.is_number_unsigned() || id.get<uint64_t>() > 10'000'000)

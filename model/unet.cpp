@@ -2,6 +2,7 @@
 
 #include "kernels/core/error.h"
 #include "model/layers.h"
+#include "runtime/quantize.h"
 
 namespace darkroom {
 
@@ -216,6 +217,7 @@ Graph build_unet(const UNetConfig& config, const UNetGraphOptions& options) {
                       options.height, options.width, options.tokens);
   Graph g("unet", options.dtype);
   UNetBuilder(g, config, options).build();
+  if (options.int8) quantize_int8(g);
   return g;
 }
 

@@ -26,6 +26,7 @@ struct UNetGraphOptions {
   int64_t height = 64, width = 64;  // latent pixels; any size, also odd
   int64_t tokens = 77;
   DType dtype = DType::f32;
+  bool int8 = false;  // products of int8 where they are worth it: runtime/quantize.h
   // Guidance: all samples have the same latents and time. "sample" is [1, ..], and "timestep" [1] where the time embedding
   // depends on nothing else.
   bool shared_sample = false;

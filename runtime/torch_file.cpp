@@ -133,18 +133,19 @@ StoredTensor TorchFile::tensor(const PickleValue& value, const std::string& name
   if (offset < 0 || offset > capacity) throw fail(fmt::format("begins at element {} of {}", offset, capacity));
   // The last element's index must lie within the storage.
   int64_t last = offset, dense = 1;
-  bool empty = false, is_dense = true;
+  const auto is_zero = [&](PickleId id) { return tree_[id].kind == Kind::integer && tree_[id].integer == 0; };
+  const bool empty = std::ranges::any_of(sizes, is_zero);
+  bool is_dense = true;
   for (size_t i = sizes.size(); i-- > 0;) {
     const PickleValue &n = tree_[sizes[i]], &stride = tree_[strides[i]];
     if (n.kind != Kind::integer || stride.kind != Kind::integer || n.integer < 0 || stride.integer < 0)
       throw fail("a size or a stride is no whole number");
-    if (n.integer > 1 && stride.integer > (capacity - last) / (n.integer - 1))
+    if (!empty && n.integer > 1 && stride.integer > (capacity - last) / (n.integer - 1))
       throw fail(fmt::format("reaches beyond its storage {} of {} elements", storage.text, capacity));
-    if (n.integer > 1) last += (n.integer - 1) * stride.integer;
+    if (!empty && n.integer > 1) last += (n.integer - 1) * stride.integer;
     if (n.integer > 1 && stride.integer != dense) is_dense = false;
     if (n.integer > 0 && dense > std::numeric_limits<int64_t>::max() / 8 / n.integer) throw fail("its shape overflows");
     dense *= n.integer;
-    empty = empty || n.integer == 0;
     t.shape.insert(t.shape.begin(), n.integer);
     t.strides.insert(t.strides.begin(), stride.integer);
   }

@@ -34,20 +34,19 @@ def bars(rows, unit, label, width=860):
 
 
 def ratios(rows, label, width=860):
-    """rows: (name, ratio). Each a stick from 1 on a logarithmic axis; names are shown by the browser when pointed at."""
+    """rows: (name, ratio). Each a stick from 1 on a logarithmic axis, cut off at its ends; the browser shows a stick's name when
+    it is pointed at."""
     if not rows:
         return ""
-    left, height, top = 44, 220, 10
-    low = min(0.5, min(r for _, r in rows))
-    high = max(2.0, max(r for _, r in rows))
-    y_of = lambda r: top + (height - top - 20) * (math.log(high) - math.log(r)) / (math.log(high) - math.log(low))
+    left, height, top, low, high = 44, 220, 10, 0.25, 4.0
+    span = math.log(high) - math.log(low)
+    y_of = lambda r: top + (height - top - 20) * (math.log(high) - math.log(min(max(r, low), high))) / span
     step = (width - left - 10) / len(rows)
     body = []
     for tick in (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4):
-        if low <= tick <= high:
-            y = y_of(tick)
-            body.append(f'<line x1="{left}" x2="{width - 10}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--{"axis" if tick == 1 else "grid"})"/>')
-            body.append(_text(left - 6, y + 4, tick, "end"))
+        y, colour = y_of(tick), "axis" if tick == 1 else "grid"
+        body.append(f'<line x1="{left}" x2="{width - 10}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--{colour})"/>')
+        body.append(_text(left - 6, y + 4, tick, "end"))
     for i, (name, ratio) in enumerate(rows):
         y, one = y_of(ratio), y_of(1)
         colour = "ours" if ratio >= 1 else "behind"

@@ -27,7 +27,7 @@ constexpr double kCheapFlops = 2e10;
 struct Setup {
   ThreadPool& pool;
   const bench::Machine& machine;
-  bool check;
+  bool check, settle;
   int* wrong;
 };
 
@@ -42,7 +42,7 @@ void run_layer(benchmark::State& state, const Layer& layer, const KernelDef& ker
       return;
     }
   }
-  std::this_thread::sleep_for(kSettle);
+  if (setup.settle) std::this_thread::sleep_for(kSettle);
   if (layer.cost.flops < kCheapFlops) operands.launch(kernel, setup.pool);
   for (auto _ : state) operands.launch(kernel, setup.pool);
   const double runs = double(state.iterations());
@@ -118,7 +118,7 @@ int run(int argc, char** argv) {
   ThreadPool pool(threads);
   const bench::Machine machine = bench::measure_machine(pool);
   int wrong = 0;
-  const Setup setup{pool, machine, !no_check, &wrong};
+  const Setup setup{pool, machine, !no_check, !no_libraries, &wrong};
   benchmark::AddCustomContext("cpu", cpu_name());
   benchmark::AddCustomContext("isa", isa_name(active_isa()));
   benchmark::AddCustomContext("threads", std::to_string(threads));

@@ -106,8 +106,12 @@ class StepPart : public Part {
       : checkpoint_(std::move(checkpoint)), session_(*checkpoint_, options.session) {
     const UNetConfig config = read_unet(*checkpoint_);
     const int64_t side = options.size / read_vae(*checkpoint_).factor();
-    denoiser_ =
-        std::make_unique<Denoiser>(session_, config, UNetGraphOptions{kGuided, side, side, kTokens, options.dtype});
+    UNetGraphOptions unet;
+    unet.batch = kGuided;
+    unet.height = unet.width = side;
+    unet.tokens = kTokens;
+    unet.dtype = options.dtype;
+    denoiser_ = std::make_unique<Denoiser>(session_, config, unet);
     Conditioning c;
     c.context = numbers("@context", kGuided * kTokens * config.cross_attention_dim);
     if (config.text_time) {
@@ -162,7 +166,7 @@ class DecodePart : public Part {
 class PicturePart : public Part {
  public:
   PicturePart(std::unique_ptr<Checkpoint> checkpoint, const PartOptions& options)
-      : pipeline_(std::move(checkpoint), {options.dtype, options.session}),
+      : pipeline_(std::move(checkpoint), {.dtype = options.dtype, .session = options.session}),
         file_(std::filesystem::temp_directory_path() / fmt::format("bench_picture.{}.png", getpid())) {
     Request request;
     request.prompt = "a red boat under a yellow moon";

@@ -12,6 +12,7 @@ namespace darkroom {
 // residual [B, OH, OW, N] of the output's dtype; out [B, OH, OW, N]. in and out are f32 or bf16, each for itself.
 // upsample_height/width > 0: the source is first enlarged to that size by nearest neighbour, source pixel
 // floor(y · H / upsample_height); padding and stride apply to the enlarged picture. Implicit GEMM: no im2col buffer.
+// int8: as in gemm.h, with one scale for all of a sample's input.
 struct Conv2dAttrs {
   enum In { kX, kX2, kWeight, kBias, kRowBias, kResidual };
   int kernel = 3;  // 1 or 3
@@ -19,6 +20,7 @@ struct Conv2dAttrs {
   int pad_top = 1, pad_left = 1, pad_bottom = 1, pad_right = 1;
   int64_t upsample_height = 0, upsample_width = 0;
   Epilogue epilogue;
+  bool int8 = false;
 
   bool operator==(const Conv2dAttrs&) const = default;
 };

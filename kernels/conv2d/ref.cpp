@@ -3,6 +3,7 @@
 #include "kernels/core/kernel.h"
 #include "kernels/core/ref_element.h"
 #include "kernels/core/ref_epilogue.h"
+#include "kernels/core/ref_int8.h"
 #include "kernels/core/reject.h"
 
 namespace darkroom::kernels {
@@ -51,7 +52,23 @@ void launch(const KernelCall& call, const Team& team) {
   const auto pixel_offset = [](const TensorView& v, int64_t b, int64_t y, int64_t x_pos) {
     return b * v.stride[0] + y * v.stride[1] + x_pos * v.stride[2];
   };
+  // int8: the whole numbers of a sample, and of a channel's weights.
+  const auto whole_sample = [&](int64_t b) {
+    Real max = 0;
+    for (const TensorView* v : {&x, &x2})
+      for (int64_t y = 0; v->present() && y < H; ++y)
+        for (int64_t column = 0; column < W; ++column)
+          for (int64_t c = 0; c < v->channels(); ++c)
+            max = std::fmax(max, std::fabs(ref_load(*v, pixel_offset(*v, b, y, column) + c)));
+    return ref_int8(max);
+  };
+  const auto whole_channel = [&](int64_t n) {
+    const int64_t K = C * attrs.kernel * attrs.kernel;
+    return ref_int8(K, [&](int64_t k) { return Real(w[n * K + k]); });
+  };
+  RefInt8 whole_x, whole_w;
   const auto sum_at = [&](int64_t b, int64_t oy, int64_t ox, int64_t n) {
+    if (attrs.int8) whole_w = whole_channel(n);
     Real sum = 0;
     for (int64_t ky = 0; ky < attrs.kernel; ++ky)
       for (int64_t kx = 0; kx < attrs.kernel; ++kx) {
@@ -61,14 +78,17 @@ void launch(const KernelCall& call, const Team& team) {
         const int64_t at1 = pixel_offset(x, b, sy, sx), at2 = x2.present() ? pixel_offset(x2, b, sy, sx) : 0;
         for (int64_t c = 0; c < C; ++c) {
           const Real value = c < C1 ? ref_load(x, at1 + c) : ref_load(x2, at2 + c - C1);
-          sum += normalize(norm, b, c, value) * Real(w[((n * C + c) * attrs.kernel + ky) * attrs.kernel + kx]);
+          const Real factor = Real(w[((n * C + c) * attrs.kernel + ky) * attrs.kernel + kx]);
+          const Real normal = normalize(norm, b, c, value);
+          sum += attrs.int8 ? whole_x(normal) * whole_w(factor) : normal * factor;
         }
       }
-    return sum;
+    return attrs.int8 ? sum * Real(whole_x.scale * whole_w.scale) : sum;
   };
   const auto [first, last] = team.range(call.out.rows());
   for (int64_t row = first; row < last; ++row) {
     const int64_t b = row / (out_h * out_w), oy = row / out_w % out_h, ox = row % out_w;
+    if (attrs.int8 && (row == first || row % (out_h * out_w) == 0)) whole_x = whole_sample(b);
     for (int64_t n = 0; n < epilogue.outputs(); ++n)
       epilogue.store(row, b, n, sum_at(b, oy, ox, n), epilogue.how.geglu ? sum_at(b, oy, ox, n + N / 2) : 0.0);
   }

@@ -26,13 +26,14 @@
 //   kCycles                            estimated cycles for one row of one panel and one k
 //   packed_type(stored)                the type that weights of a stored type are packed in
 //   micro_kernel(packed, rows)         for tiles of 1 to kMr rows, a MicroKernel<Core>
-//   copy(from, n, to)                  n elements, f32 or bf16, to cells
+//   copy(from, n, to)                  n elements, f32 or bf16, to cells (not in int8: gemm_int8.h)
 //   store_tile<Out>(store, table, tile, row, rows, panel)    the epilogue of a tile
 //
 // Every function here is static: each translation unit, compiled for its own instruction set, has its own.
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/core/kernel.h"
 #include "kernels/core/rows.h"
@@ -47,6 +48,10 @@ static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t even_block(int64_t n, int64_t limit, int64_t unit) {
   return n <= 0 ? unit : round_up(ceil_div(n, ceil_div(n, limit)), unit);
 }
+
+// Whether a core multiplies int8: its sums are whole numbers.
+template <typename Core>
+inline constexpr bool kInt8 = std::is_same_v<typename Core::Sum, int32_t>;
 
 // c [rows, kNr] = (accumulate ? c : 0) + a [rows, k] (row stride kLda) · w [k / kGroup, kNr, kGroup]; k is a multiple of kGroup.
 template <typename Core>
@@ -239,6 +244,12 @@ static size_t scratch_bytes_per_member(int64_t k) {
   return size_t(Core::kMaxMc * Core::kLda) * sizeof(typename Core::Cell) + sums * sizeof(typename Core::Sum);
 }
 
+// A tile of sums as the epilogue wants them. Whole numbers need scales, which their prologue knows: gemm_int8.h.
+template <typename Prologue>
+static const float* finish_sums(const Prologue&, const float* tile, int64_t, int64_t, int64_t) {
+  return tile;
+}
+
 // A prologue is a struct with two functions: begin(prologue, first row, rows) when a block of rows starts, then
 // gather(prologue, k_begin, k_end, block), which writes those columns of these rows as cells, row stride kLda.
 template <typename Core, typename Prologue>
@@ -281,7 +292,9 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
             alignas(64) Sum one_tile[kMr * kNr];
             Sum* tile = one_block ? one_tile : sums + ((panel - n) * tiles + t) * kMr * kNr;
             (t + 1 < tiles ? full : last)(a + t * kMr * Core::kLda, w, depth, tile, k > 0);
-            if (k_end == p.k) store_tile(store, table, tile, t * kMr, smaller(kMr, block_rows - t * kMr), panel);
+            if (k_end < p.k) continue;
+            const int64_t tile_rows = smaller(kMr, block_rows - t * kMr);
+            store_tile(store, table, finish_sums(prologue, tile, t * kMr, tile_rows, panel), t * kMr, tile_rows, panel);
           }
         }
       }

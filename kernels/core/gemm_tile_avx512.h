@@ -15,53 +15,55 @@ using namespace gemm_frame;
 
 inline constexpr int64_t kMr = 14, kNr = 32;
 
-// c [R, 32] = (accumulate ? c : 0) + a [R, k] (row stride kLda) · w [k / kGroup, 32, kGroup].
+// c [R, width] (row stride 32) = (accumulate ? c : 0) + a [R, k] (row stride kLda) · w [k / kGroup, width, kGroup], where
+// the width is 32, or 16 with kVectors = 1.
 // Math is what a core multiplies with: its Cell, Sum, kGroup and kLda, and
 //   Vector                     16 lanes of Sum
 //   zero()  add(x, y)
 //   multiply_add(sums, a, w)   sums + Σ over the group of a · w, in each lane; a, w are 16 lanes of kGroup elements
 //   broadcast(p)               the group at p in all lanes
 //   load_weights<W>(p)         16 lanes of weights, from the packed type W
-template <int R, typename W, typename Math>
+template <int R, typename W, typename Math, int kVectors = 2>
 static void micro_kernel(const typename Math::Cell* a, const void* w, int64_t k, typename Math::Sum* c,
                          bool accumulate) {
   using Vector = typename Math::Vector;
-  constexpr int64_t kHalf = 16 * Math::kGroup;
+  constexpr int64_t kLanes = 16 * Math::kGroup;
   const W* b = static_cast<const W*>(w);
-  Vector acc[R][2];
+  Vector acc[R][kVectors];
 #pragma GCC unroll 14
-  for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = Math::zero();
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < kVectors; ++v) acc[r][v] = Math::zero();
   for (int64_t i = 0; i < k; i += Math::kGroup) {
-    const auto b0 = Math::load_weights(b), b1 = Math::load_weights(b + kHalf);
-    b += 2 * kHalf;
+    decltype(Math::load_weights(b)) weights[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) weights[v] = Math::load_weights(b + v * kLanes);
+    b += kVectors * kLanes;
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
       const auto ar = Math::broadcast(a + r * Math::kLda);
-      acc[r][0] = Math::multiply_add(acc[r][0], ar, b0);
-      acc[r][1] = Math::multiply_add(acc[r][1], ar, b1);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = Math::multiply_add(acc[r][v], ar, weights[v]);
     }
     a += Math::kGroup;
   }
 #pragma GCC unroll 14
-  for (int r = 0; r < R; ++r) {
-    typename Math::Sum* row = c + r * kNr;
-    if (accumulate) {
-      acc[r][0] = Math::add(acc[r][0], Math::load(row));
-      acc[r][1] = Math::add(acc[r][1], Math::load(row + 16));
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      typename Math::Sum* to = c + r * kNr + v * 16;
+      Math::store(to, accumulate ? Math::add(acc[r][v], Math::load(to)) : acc[r][v]);
     }
-    Math::store(row, acc[r][0]);
-    Math::store(row + 16, acc[r][1]);
-  }
 }
 
 // By the number of rows, 1 to 14: the last tile of a block may be lower.
-template <typename W, typename Math>
+template <typename W, typename Math, int kVectors = 2>
 static auto micro_kernel_of(int64_t rows) {
-  static constexpr decltype(&micro_kernel<1, W, Math>) kByRows[kMr] = {
-      micro_kernel<1, W, Math>,  micro_kernel<2, W, Math>,  micro_kernel<3, W, Math>,  micro_kernel<4, W, Math>,
-      micro_kernel<5, W, Math>,  micro_kernel<6, W, Math>,  micro_kernel<7, W, Math>,  micro_kernel<8, W, Math>,
-      micro_kernel<9, W, Math>,  micro_kernel<10, W, Math>, micro_kernel<11, W, Math>, micro_kernel<12, W, Math>,
-      micro_kernel<13, W, Math>, micro_kernel<14, W, Math>};
+  static constexpr decltype(&micro_kernel<1, W, Math, kVectors>) kByRows[kMr] = {
+      micro_kernel<1, W, Math, kVectors>,  micro_kernel<2, W, Math, kVectors>,  micro_kernel<3, W, Math, kVectors>,
+      micro_kernel<4, W, Math, kVectors>,  micro_kernel<5, W, Math, kVectors>,  micro_kernel<6, W, Math, kVectors>,
+      micro_kernel<7, W, Math, kVectors>,  micro_kernel<8, W, Math, kVectors>,  micro_kernel<9, W, Math, kVectors>,
+      micro_kernel<10, W, Math, kVectors>, micro_kernel<11, W, Math, kVectors>, micro_kernel<12, W, Math, kVectors>,
+      micro_kernel<13, W, Math, kVectors>, micro_kernel<14, W, Math, kVectors>};
   return kByRows[rows - 1];
 }
 

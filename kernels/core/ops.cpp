@@ -323,7 +323,7 @@ std::string describe_epilogue(const Epilogue& e, std::span<const TensorView> in,
 }
 
 std::string describe_conv2d(const Conv2dAttrs& a, std::span<const TensorView> in) {
-  std::string s = fmt::format("{0}x{0} s{1}", a.kernel, a.stride);
+  std::string s = fmt::format("{0}x{0} s{1}{2}", a.kernel, a.stride, a.int8 ? " int8" : "");
   if (a.pad_top != a.pad_bottom || a.pad_left != a.pad_right) s += " asymmetric";
   if (a.upsample_height > 0) s += " upsampled";
   if (in.size() > Conv2dAttrs::kX2 && in[Conv2dAttrs::kX2].present()) s += " two sources";
@@ -391,8 +391,9 @@ Cost op_cost(const OpAttrs& attrs, std::span<const TensorView> inputs, const Ten
 std::string describe(const OpAttrs& attrs, std::span<const TensorView> in) {
   switch (op_kind(attrs)) {
     case OpKind::gemm:
-      return "linear" + describe_epilogue(std::get<GemmAttrs>(attrs).epilogue, in, GemmAttrs::kBias,
-                                          GemmAttrs::kRowBias, GemmAttrs::kResidual);
+      return (std::get<GemmAttrs>(attrs).int8 ? "linear int8" : "linear") +
+             describe_epilogue(std::get<GemmAttrs>(attrs).epilogue, in, GemmAttrs::kBias, GemmAttrs::kRowBias,
+                               GemmAttrs::kResidual);
     case OpKind::conv2d:
       return describe_conv2d(std::get<Conv2dAttrs>(attrs), in);
     case OpKind::norm_conv2d: {

@@ -20,4 +20,21 @@ static inline __m512i broadcast_pair(const bf16_t* p) {
   return _mm512_set1_epi32(bits);
 }
 
+// Sixteen f32, rounded to nearest even, as operands of dot_bf16(): denormals become zero, which it takes them for anyway.
+static inline void store_operand(bf16_t* p, __m512 v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(v));
+}
+
+static inline void store_operand(bf16_t* p, __m512 v, __mmask16 mask) {
+  _mm256_mask_storeu_epi16(p, mask, (__m256i)_mm512_cvtneps_pbh(v));
+}
+
+// Sixteen pairs (even[i], odd[i]), rounded likewise.
+static inline __m512i pair_operands(__m512 even, __m512 odd) {
+  const __m512i order =
+      _mm512_setr_epi32(0x00100000, 0x00110001, 0x00120002, 0x00130003, 0x00140004, 0x00150005, 0x00160006, 0x00170007,
+                        0x00180008, 0x00190009, 0x001a000a, 0x001b000b, 0x001c000c, 0x001d000d, 0x001e000e, 0x001f000f);
+  return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
+}
+
 }  // namespace darkroom::simd512

@@ -1,18 +1,22 @@
 // gemm on any core of the frame (core/gemm_frame.h): rows of A as they lie.
 #pragma once
 
-#include "kernels/core/gemm_frame.h"
+#include "kernels/core/gemm_int8.h"
 #include "kernels/core/reject.h"
 
 namespace darkroom::gemm_on_core {
 
 using namespace gemm_frame;
+using namespace gemm_int8;
 
 template <typename Core>
 static const char* reject(const KernelCall& call) {
   if (!is_activation_type(call.in[GemmAttrs::kA].dtype) || !is_activation_type(call.out.dtype))
     return "A and out must be f32 or bf16";
   if (!is_weight_type(call.in[GemmAttrs::kWeight].dtype)) return "the weight must be f32, f16 or bf16";
+  if (call.attributes<GemmAttrs>().int8 != kInt8<Core>)
+    return kInt8<Core> ? "products of int8 are not asked for" : "products of int8 are asked for";
+  if (kInt8<Core> && call.in[GemmAttrs::kWeight].shape[1] > kMaxDepth) return "sums of int8 could overflow";
   return nullptr;
 }
 
@@ -24,15 +28,19 @@ static size_t scratch_bytes(const KernelCall& call, int team) {
 template <typename Core>
 static size_t weight_bytes(const KernelCall& call) {
   const TensorView& weight = call.in[GemmAttrs::kWeight];
-  return packed_bytes<Core>(weight.shape[0], weight.shape[1], call.attributes<GemmAttrs>().epilogue.geglu,
-                            weight.dtype);
+  const bool geglu = call.attributes<GemmAttrs>().epilogue.geglu;
+  if constexpr (kInt8<Core>) return packed_bytes_int8<Core>(weight.shape[0], weight.shape[1], geglu, weight.dtype);
+  return packed_bytes<Core>(weight.shape[0], weight.shape[1], geglu, weight.dtype);
 }
 
 template <typename Core>
 static void pack(const KernelCall& call, std::span<const TensorView> parts, void* packed, const Team& team) {
   const TensorView& weight = call.in[GemmAttrs::kWeight];
-  pack_panels<Core>(parts, weight.shape[0], weight.shape[1], 1, call.attributes<GemmAttrs>().epilogue.geglu,
-                    weight.dtype, packed, team);
+  const bool geglu = call.attributes<GemmAttrs>().epilogue.geglu;
+  if constexpr (kInt8<Core>)
+    pack_panels_int8<Core>(parts, weight.shape[0], weight.shape[1], 1, geglu, weight.dtype, packed, team);
+  else
+    pack_panels<Core>(parts, weight.shape[0], weight.shape[1], 1, geglu, weight.dtype, packed, team);
 }
 
 template <typename Core>
@@ -52,9 +60,16 @@ static void launch(const KernelCall& call, const Team& team) {
                        .rows_per_sample = a.rank() >= 2 ? a.shape.rows() / a.shape[0] : 1,
                        .activation = epilogue.activation,
                        .geglu = epilogue.geglu};
-  MatrixRows<Core> rows;
-  rows.a = a;
-  run<Core>(product, store, rows, call.scratch, team);
+  if constexpr (kInt8<Core>) {
+    QuantizedRows<Core> rows;
+    rows.a = a;
+    rows.channels = channels_of<Core>(product.weight, product.panels, product.k, product.weight_type);
+    run<Core>(product, store, rows, call.scratch, team);
+  } else {
+    MatrixRows<Core> rows;
+    rows.a = a;
+    run<Core>(product, store, rows, call.scratch, team);
+  }
 }
 
 }  // namespace darkroom::gemm_on_core

@@ -4,6 +4,7 @@
 #include "kernels/core/kernel.h"
 #include "kernels/core/ref_element.h"
 #include "kernels/core/ref_epilogue.h"
+#include "kernels/core/ref_int8.h"
 #include "kernels/core/reject.h"
 
 namespace darkroom::kernels {
@@ -37,8 +38,14 @@ void launch(const KernelCall& call, const Team& team) {
   const auto dot = [&](int64_t row, int64_t n) {
     const int64_t offset = ref_row_offset(a, row);
     Real sum = 0;
-    for (int64_t k = 0; k < K; ++k) sum += ref_load(a, offset + k) * Real(w[n * K + k]);
-    return sum;
+    if (!call.attributes<GemmAttrs>().int8) {
+      for (int64_t k = 0; k < K; ++k) sum += ref_load(a, offset + k) * Real(w[n * K + k]);
+      return sum;
+    }
+    const RefInt8 whole_a = ref_int8(K, [&](int64_t k) { return ref_load(a, offset + k); });
+    const RefInt8 whole_w = ref_int8(K, [&](int64_t k) { return Real(w[n * K + k]); });
+    for (int64_t k = 0; k < K; ++k) sum += whole_a(ref_load(a, offset + k)) * whole_w(Real(w[n * K + k]));
+    return sum * Real(whole_a.scale * whole_w.scale);
   };
   const auto [first, last] = team.range(rows);
   for (int64_t row = first; row < last; ++row)

@@ -8,8 +8,8 @@ out="$(mktemp -d)"
 trap 'rm -rf "$out"' EXIT
 fail() { echo "tests/bench: $*" >&2; exit 1; }
 
-"$build/bin/bench_kernels" --models "$model" --threads 1 --benchmark_min_time=0.001 --benchmark_out="$out/kernels.json" \
-  > "$out/kernels.txt" 2>&1 || { grep -E 'ERROR|bench_kernels' "$out/kernels.txt" >&2; fail "bench_kernels"; }
+"$build/bin/bench_kernels" --models "$model" --threads 1 --no-libraries --benchmark_min_time=0.001 \
+  --benchmark_out="$out/kernels.json" > "$out/kernels.txt" 2>&1 || { grep -E 'ERROR|bench_kernels' "$out/kernels.txt" >&2; fail "bench_kernels"; }
 grep -q '"name": "conv2d/avx2_implicit/' "$out/kernels.json" || fail "no convolution was timed"
 
 "$root/bench/picture/run.py" --build "$build" --model "$model" --size 64 --rounds 2 --parts text,step,decode,picture \

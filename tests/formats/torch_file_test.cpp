@@ -194,7 +194,7 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"protocol_0", PICKLE("I1\n."), "opcode 0x49"}, Wrong{"protocol_6", PICKLE("\x80\x06."), "protocol 6"},
         Wrong{"persistent_text", PICKLE("Pabc\n."), "opcode 0x50"},
         Wrong{"extension", PICKLE("\x82\x01."), "opcode 0x82"}, Wrong{"empty_stack", "R", "empty stack"},
-        Wrong{"below_the_mark", PICKLE("N(0."), "empty stack"}, Wrong{"no_mark", "Nt", "no mark"},
+        Wrong{"below_the_mark", PICKLE("N(\x85."), "empty stack"}, Wrong{"no_mark", "Nt", "no mark"},
         Wrong{"memo", PICKLE("h\x05."), "memo 5"},
         Wrong{"long_text",
               PICKLE("X\xff\xff\xff\x7f"

@@ -174,6 +174,11 @@ TEST_F(ChangedModel, SettingsThatNobodyKnows) {
   edit("vae/config.json", [](std::string& t) { replace(t, "{", "{\"new_setting\": 3,"); });
   EXPECT_NE(convert_error().find("new_setting = 3"), std::string::npos);
 }
+TEST_F(ChangedModel, BracketsWithoutEnd) {
+  const std::string deep(300'000, '[');
+  write_file(folder_.file("model/vae/config.json"), "{\"act_fn\": " + deep);
+  EXPECT_NE(convert_error().find("vae/config.json: JSON with more than 32 brackets"), std::string::npos);
+}
 TEST_F(ChangedModel, ShapesThatDoNotFit) {
   edit("unet/config.json",
        [](std::string& t) { replace(t, "\"cross_attention_dim\": 32", "\"cross_attention_dim\": 40"); });

@@ -73,7 +73,7 @@ void compare_unet_part(Subject& subject, const Safetensors& golden, Report& repo
   const UNetConfig config = parse_unet_config(subject.checkpoint.required_text("unet/config.json"), "unet/config.json");
   const std::vector<int64_t>& shape = golden.find("unet.out")->shape;
   const int64_t L = shape[2], batch = 2, tokens = 77;
-  Denoiser denoiser(subject.session, config, {batch, L, L, tokens, subject.dtype});
+  Denoiser denoiser(subject.session, config, {batch, L, L, tokens, subject.dtype, subject.int8});
   Conditioning c;
   c.context = input("@context", batch * tokens * config.cross_attention_dim);
   if (config.text_time) {

@@ -17,7 +17,7 @@ using namespace darkroom::parity;
 
 int run(int argc, char** argv) {
   CLI::App app("Holds a model's outputs against those of an independent implementation.");
-  std::string model, folder, fullsize, dtype = "f32", device = "cpu";
+  std::string model, folder, fullsize, dtype = "f32", quantize = "none", device = "cpu";
   bool allow_ref = false, check = false, exact = false;
   std::vector<std::string> only = {"text", "unet", "vae", "trajectories"};
   int threads = default_threads();
@@ -27,6 +27,9 @@ int run(int argc, char** argv) {
                  "a file named FAMILY_LATENT.safetensors: full-size networks on weights from a rule")
       ->type_name("FILE");
   app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
+  app.add_option("--quantize", quantize, "int8: the UNet's linear layers multiply whole numbers")
+      ->check(CLI::IsMember({"none", "int8"}))
+      ->capture_default_str();
   app.add_option("--device", device, "where to run: cpu, cuda or auto")->capture_default_str();
   app.add_option("--only", only, "what to compare: text unet vae trajectories")
       ->delimiter(',')
@@ -47,7 +50,7 @@ int run(int argc, char** argv) {
   Limits limits;
   if (exact) limits.network = 2e-5;
   if (!fullsize.empty()) limits.network = 2e-4;
-  if (dtype == "bf16") limits = {3e-2, 0, 0};
+  if (dtype == "bf16" || quantize == "int8") limits = {3e-2, 0, 0};
   if (dtype == "f16") limits = {5e-3, 0, 0};
   Report report(limits);
   const std::unique_ptr<Checkpoint> checkpoint =
@@ -58,7 +61,7 @@ int run(int argc, char** argv) {
   options.check = check;
   options.threads = threads;
   options.exact = exact;
-  Subject subject(*checkpoint, options, parse_dtype(dtype));
+  Subject subject(*checkpoint, options, parse_dtype(dtype), quantize == "int8");
   if (!fullsize.empty()) compare_fullsize(subject, Safetensors(fullsize), report);
   const auto wanted = [&](const char* part) { return std::ranges::count(only, part) > 0; };
   for (const char* component : {"text_encoder", "text_encoder_2"})

@@ -95,6 +95,7 @@ void compare_unet(Subject& subject, const Safetensors& golden, Report& report) {
     options.width = shape[3];
     options.tokens = shape_of(golden, c + ".encoder_hidden_states")[1];
     options.dtype = subject.dtype;
+    options.int8 = subject.int8;
     // The whole graph, so that each sample has a time of its own.
     const auto program = subject.session.compile(build_unet(config, options));
     program->write("sample", to_nhwc(tensor(golden, c + ".sample"), shape[0], shape[1], shape[2], shape[3]));

@@ -48,9 +48,10 @@ struct Subject {
   const Checkpoint& checkpoint;
   Session session;
   DType dtype;
+  bool int8;  // of the UNet
 
-  Subject(const Checkpoint& c, SessionOptions options, DType d)
-      : checkpoint(c), session(c, std::move(options)), dtype(d) {}
+  Subject(const Checkpoint& c, SessionOptions options, DType d, bool i = false)
+      : checkpoint(c), session(c, std::move(options)), dtype(d), int8(i) {}
 };
 
 std::vector<float> to_nhwc(const std::vector<float>& x, int64_t b, int64_t c, int64_t h, int64_t w);

@@ -45,6 +45,7 @@ void run_one(Subject& subject, const UNetConfig& config, const Common& common, c
   graph.width = W;
   graph.tokens = common.tokens;
   graph.dtype = subject.dtype;
+  graph.int8 = subject.int8;
   const bool image = name.find("img2img") != std::string::npos;
   const std::vector<float> noise = nhwc(common.noise, 0), init = nhwc(common.init_latents, 0);
   LoopRequest request;

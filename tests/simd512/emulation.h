@@ -40,6 +40,12 @@ static inline ToVector convert(const FromVector& v) {
 static inline __m512i cvtepu16_epi32(__m256i v) { return convert<uint32_t, uint16_t, __m512i>(v); }
 static inline __m256i cvtepi32_epi16(__m512i v) { return convert<uint16_t, uint32_t, __m256i>(v); }
 static inline __m512 cvtepi32_ps(__m512i v) { return convert<float, int32_t, __m512>(v); }
+static inline __m128i cvtepi32_epi8(__m512i v) { return convert<uint8_t, uint32_t, __m128i>(v); }
+static inline __m512i cvtps_epi32(__m512 v) {
+  __m512i r = {};
+  for (int half = 0; half < 2; ++half) put(r, half, _mm256_cvtps_epi32(get<__m256>(v, half)));
+  return r;
+}
 static inline __m512 cvtph_ps(__m256i v) {
   __m512 r = {};
   for (int i = 0; i < 16; ++i) put(r, i, _cvtsh_ss(get<uint16_t>(v, i)));
@@ -78,10 +84,38 @@ static inline __m512 dpbf16_ps(__m512 sums, Pairs a, Pairs b) {
   return sums;
 }
 
+// Sixteen f32 to bf16, to nearest even.
+static inline __m256i cvtneps_pbh(__m512 v) {
+  __m256i r = {};
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t u = get<uint32_t>(v, i);
+    const bool is_nan = (u & 0x7fffffffu) > 0x7f800000u;
+    put(r, i, uint16_t(is_nan ? (u >> 16) | 0x40u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16));
+  }
+  return r;
+}
+
+static inline __m512i cvtne2ps_pbh(__m512 upper, __m512 lower) {
+  __m512i r = {};
+  put(r, 0, cvtneps_pbh(lower));
+  put(r, 1, cvtneps_pbh(upper));
+  return r;
+}
+
 // Lanes outside of the mask touch no memory.
 static inline __m256i maskz_loadu_epi16(__mmask16 mask, const void* p) {
   __m256i r = {};
   for (int i = 0; i < 16; ++i)
+    if (mask >> i & 1) memcpy(reinterpret_cast<char*>(&r) + 2 * i, static_cast<const char*>(p) + 2 * i, 2);
+  return r;
+}
+static inline void mask_storeu_epi8(void* p, __mmask16 mask, __m128i v) {
+  for (int i = 0; i < 16; ++i)
+    if (mask >> i & 1) memcpy(static_cast<char*>(p) + i, reinterpret_cast<const char*>(&v) + i, 1);
+}
+static inline __m512i maskz_loadu_epi16_512(__mmask32 mask, const void* p) {
+  __m512i r = {};
+  for (int i = 0; i < 32; ++i)
     if (mask >> i & 1) memcpy(reinterpret_cast<char*>(&r) + 2 * i, static_cast<const char*>(p) + 2 * i, 2);
   return r;
 }
@@ -103,6 +137,18 @@ static inline void mask_storeu_ps(void* p, __mmask16 mask, __m512 v) {
 }  // namespace darkroom::emulation
 
 #define DARKROOM_EMULATE(name) darkroom::emulation::name
+#undef _mm512_extracti32x8_epi32
+#define _mm512_extracti32x8_epi32(v, half) DARKROOM_EMULATE(get<__m256i>)(v, half)
+#undef _mm512_cvtepi32_epi8
+#define _mm512_cvtepi32_epi8 DARKROOM_EMULATE(cvtepi32_epi8)
+#undef _mm512_cvtps_epi32
+#define _mm512_cvtps_epi32 DARKROOM_EMULATE(cvtps_epi32)
+#undef _mm_mask_storeu_epi8
+#define _mm_mask_storeu_epi8 DARKROOM_EMULATE(mask_storeu_epi8)
+#undef _mm512_cvtss_f32
+#define _mm512_cvtss_f32(v) DARKROOM_EMULATE(get<float>)(v, 0)
+#undef _mm512_extractf32x8_ps
+#define _mm512_extractf32x8_ps(v, half) DARKROOM_EMULATE(get<__m256>)(v, half)
 #undef _mm512_cvtepu16_epi32
 #define _mm512_cvtepu16_epi32 DARKROOM_EMULATE(cvtepu16_epi32)
 #undef _mm512_cvtepi32_epi16
@@ -115,6 +161,12 @@ static inline void mask_storeu_ps(void* p, __mmask16 mask, __m512 v) {
 #define _mm512_scalef_ps DARKROOM_EMULATE(scalef_ps)
 #undef _mm512_dpbf16_ps
 #define _mm512_dpbf16_ps DARKROOM_EMULATE(dpbf16_ps)
+#undef _mm512_cvtne2ps_pbh
+#define _mm512_cvtne2ps_pbh DARKROOM_EMULATE(cvtne2ps_pbh)
+#undef _mm512_cvtneps_pbh
+#define _mm512_cvtneps_pbh DARKROOM_EMULATE(cvtneps_pbh)
+#undef _mm512_maskz_loadu_epi16
+#define _mm512_maskz_loadu_epi16 DARKROOM_EMULATE(maskz_loadu_epi16_512)
 #undef _mm256_maskz_loadu_epi16
 #define _mm256_maskz_loadu_epi16 DARKROOM_EMULATE(maskz_loadu_epi16)
 #undef _mm256_mask_storeu_epi16

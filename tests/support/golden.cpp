@@ -1,6 +1,7 @@
 #include "tests/support/golden.h"
 
 #include <cstring>
+#include <filesystem>
 #include <stdexcept>
 
 namespace darkroom::testing {
@@ -22,6 +23,12 @@ void append(const std::byte* data, size_t bytes, std::vector<float>& out) {
 }  // namespace
 
 std::string golden_path(const std::string& name) { return DARKROOM_SOURCE_DIR "/tests/golden/" + name; }
+
+std::string shared_golden_path(const std::string& name) {
+  for (std::filesystem::path p = DARKROOM_SOURCE_DIR; p.has_relative_path(); p = p.parent_path())
+    if (const auto found = p / "shared" / "goldens" / name; std::filesystem::exists(found)) return found.string();
+  return "";
+}
 
 std::vector<float> tensor(const Safetensors& file, const std::string& name) {
   const SafetensorsEntry* e = file.find(name);

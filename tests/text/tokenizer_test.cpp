@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
@@ -52,8 +51,8 @@ TEST(Tokenizer, PromptsOfTheSmallModels) {
 }
 
 TEST(Tokenizer, TheFullVocabulary) {
-  const std::string folder = DARKROOM_SOURCE_DIR "/../shared/goldens/tokenizer/";
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "the full vocabulary is not here";
+  const std::string shared = shared_golden_path("tokenizer"), folder = shared + "/";
+  if (shared.empty()) GTEST_SKIP() << "the full vocabulary is not here";
   const std::string vocab = read_text_file(folder + "clip/vocab.json"),
                     merges = read_text_file(folder + "clip/merges.txt");
   const Tokenizer both(merges, vocab, "clip"), alone(merges, std::nullopt, "clip");

@@ -69,7 +69,7 @@ TEST_F(SingleFileRun, IsConvertedOnceAndGivesTheFoldersPicture) {
 
 TEST_F(SingleFileRun, TwoAtTheSameTimeConvertOnce) {
   const CommandResult both =
-      run_command("(" + command(file, "", "a.png") + ") & (" + command(file, "", "b.png") + "); wait");
+      run_command("{ " + command(file, "", "a.png") + " & " + command(file, "", "b.png") + "; wait; }");
   EXPECT_EQ(count(both.output, "converting once"), 1u) << both.output;
   EXPECT_EQ(pixels(f.file("a.png")), pixels(f.file("folder.png")));
   EXPECT_EQ(pixels(f.file("b.png")), pixels(f.file("folder.png")));

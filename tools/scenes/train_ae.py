@@ -75,13 +75,14 @@ def main():
     parser.add_argument("--crops", type=int, default=8)
     parser.add_argument("--lr", type=float, default=0.02, help="of Muon's matrices")
     parser.add_argument("--lr-adam", type=float, default=2e-3, help="of all else")
+    parser.add_argument("--threads", type=int, default=2, help="1 where others keep the cores busy: no thread then waits for another")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     os.makedirs(args.folder, exist_ok=True)
     if args.init:
         adopt(args.folder, args.init)
     torch.manual_seed(args.seed)
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
 
     model = AutoencoderKL(AE_CONFIG).to(memory_format=torch.channels_last)
     if args.decoder_only:

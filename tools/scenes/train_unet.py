@@ -117,12 +117,13 @@ def main():
     parser.add_argument("--lr", type=float, default=0.02, help="of Muon's matrices")
     parser.add_argument("--lr-adam", type=float, default=2e-3, help="of all else")
     parser.add_argument("--dropout", type=float, default=0.1, help="captions left empty, for guidance")
+    parser.add_argument("--threads", type=int, default=2, help="1 where others keep the cores busy: no thread then waits for another")
     parser.add_argument("--seed", type=int, default=2)
     args = parser.parse_args()
     if args.init:
         adopt(args.folder, args.init)
     torch.manual_seed(args.seed)
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
 
     data = prepare_latents(args.folder, args.pictures, args.seed)
     tokenizer, alphas, autoencoder = make_tokenizer(args.folder, args.seed), alphas_cumprod(), load_autoencoder(args.folder)

@@ -24,7 +24,7 @@ using namespace darkroom;
 struct Arguments {
   std::vector<std::string> prompts, more_prompts, embeddings, disabled_passes, kernels;
   std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
-                                   device = "auto", dtype = "f32", image, mask, trace, from_image;
+                                   device = "auto", dtype = "f32", quantize = "none", image, mask, trace, from_image;
   int width = 0, height = 0, steps = 0, clip_skip = 0, reuse_deep = 1, vae_tile = 0, threads = default_threads();
   int64_t batch_count = 1;
   uint64_t seed = 0;
@@ -117,6 +117,13 @@ void declare(CLI::App& app, Arguments& a) {
                  "decode by overlapping tiles of this side, for less memory (pixels; 0: as a whole)")
       ->type_name("N")
       ->capture_default_str();
+  app.add_option("--quantize", a.quantize, "int8: the UNet's linear layers multiply whole numbers")
+      ->check(CLI::IsMember({"none", "int8"}))
+      ->capture_default_str();
+  app.add_option("--vae-tile", a.vae_tile,
+                 "decode by overlapping tiles of this side, for less memory (pixels; 0: as a whole)")
+      ->type_name("N")
+      ->capture_default_str();
   app.add_option("--trace", a.trace, "write a trace of every step, for Perfetto or chrome://tracing")
       ->type_name("FILE");
   app.add_option("--no-fuse", a.disabled_passes, "switch a fusion pass off")
@@ -167,6 +174,7 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   if (const auto* x = open("--lora", "LoRA"))
     fmt::print(stderr, "{}: was made with the LoRAs {}; to repeat it, give their files with --lora\n", a.from_image,
                *x);
+  if (const auto* x = open("--quantize", "Quantized")) a.quantize = *x;
   if (v.contains("Size") && app.count("--width") == 0 && app.count("--height") == 0) {
     const std::string& size = v.at("Size");
     const size_t cross = size.find('x');
@@ -268,6 +276,7 @@ int run(int argc, char** argv) {
   const DeviceChoice device = choose_device(a.device);
   options.session.device = device.device;
   options.session.check = a.check;
+  options.int8 = a.quantize == "int8";
   options.session.threads = a.threads;
   if (a.vae_tile != 0 && a.vae_tile < 128) throw usage_error("--vae-tile {}: wants 0, or 128 or more", a.vae_tile);
   options.decode_tile = a.vae_tile;
@@ -323,7 +332,7 @@ int run(int argc, char** argv) {
         return int(ErrorKind::cancelled);
       }
       const std::string path = output_name(a.output, index, count);
-      write_png(path, *image, format_parameters(resolved, ingredients, options.dtype));
+      write_png(path, *image, format_parameters(resolved, ingredients, options));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       fmt::print("{}  {}x{}  seed {}  {:.2f} s\n", path, image->width, image->height, q.seed, seconds);
       std::fflush(stdout);

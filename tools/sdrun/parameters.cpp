@@ -39,7 +39,8 @@ std::string trimmed(std::string s) {
 
 }  // namespace
 
-std::string format_parameters(const ResolvedRequest& resolved, const Ingredients& ingredients, DType dtype) {
+std::string format_parameters(const ResolvedRequest& resolved, const Ingredients& ingredients,
+                              const PipelineOptions& options) {
   const Request& q = resolved.request;
   std::string s = q.prompt;
   if (q.negative_prompt) s += std::string(kNegative) + *q.negative_prompt;
@@ -58,8 +59,9 @@ std::string format_parameters(const ResolvedRequest& resolved, const Ingredients
   if (q.clip_skip > 0) s += fmt::format(", Clip skip: {}", q.clip_skip);
   if (q.guided_part != 1.0f) s += fmt::format(", Guided part: {:g}", q.guided_part);
   if (q.reuse_deep != 1) s += fmt::format(", Reuse deep: {}", q.reuse_deep);
-  s += fmt::format(", RNG: {}, Precision: {}, Version: darkroom {}", q.rng == RngKind::cpu ? "CPU" : "GPU",
-                   dtype_name(dtype), DARKROOM_VERSION);
+  s += fmt::format(", RNG: {}, Precision: {}", q.rng == RngKind::cpu ? "CPU" : "GPU", dtype_name(options.dtype));
+  if (options.int8) s += ", Quantized: int8";
+  s += fmt::format(", Version: darkroom {}", DARKROOM_VERSION);
   return s;
 }
 

@@ -16,7 +16,8 @@ struct Ingredients {
   std::string model, loras, embeddings;
 };
 
-std::string format_parameters(const ResolvedRequest& request, const Ingredients& ingredients, DType dtype);
+std::string format_parameters(const ResolvedRequest& request, const Ingredients& ingredients,
+                              const PipelineOptions& options);
 
 // What a picture's parameters say. Keys as they stand there ("Steps", "CFG scale"); the prompts under "prompt" and
 // "negative". Throws file_error where there are no parameters in the text.

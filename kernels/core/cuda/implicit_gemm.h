@@ -100,13 +100,6 @@ DARKROOM_DEVICE int64_t gathered_pixel(const GatherParams& g, const OutputPixel&
 
 // --- device: the epilogue ---------------------------------------------------------------------------------------------
 
-// Which of the weight's rows the packed row r is; the gates of values r … r + 7 are packed 8 rows on.
-DARKROOM_HOST_DEVICE uint32_t unpacked_column(uint32_t r, bool geglu, uint32_t columns) {
-  if (!geglu) return r;
-  const uint32_t value = r / 16 * 8 + r % 8;
-  return r % 16 < 8 ? value : value + columns / 2;
-}
-
 template <typename T>
 DARKROOM_DEVICE float epilogue_of(const EpilogueParams<T>& e, uint32_t sample, uint32_t n, float sum) {
   if (e.bias != nullptr) sum += load(e.bias + n);

@@ -1,0 +1,26 @@
+// conv2d with products of int8 (AVX512-VNNI), an implicit GEMM.
+#include "kernels/conv2d/implicit_on_core.h"
+#include "kernels/core/gemm_core_avx512_vnni.h"
+
+namespace darkroom::kernels {
+namespace {
+
+using gemm_avx512_vnni::Core;
+using namespace implicit_on_core;
+
+}  // namespace
+
+extern const KernelDef conv2d_avx512_vnni;
+const KernelDef conv2d_avx512_vnni = {
+    .op = OpKind::conv2d,
+    .variant = "avx512_vnni",
+    .isa = Isa::avx512_bf16,
+    .reject = reject<Core>,
+    .scratch_bytes = scratch_bytes<Core>,
+    .pack_format = "int8_fours_32",
+    .packed_bytes = weight_bytes<Core>,
+    .pack = pack<Core>,
+    .launch = launch<Core>,
+};
+
+}  // namespace darkroom::kernels
