@@ -84,7 +84,7 @@ class LoraCheckpoint::Team {
       call.in[MatmulAttrs::kB] =
           TensorView::dense(const_cast<float*>(f.down), DType::f32, Shape{1, 1, f.rank, columns});
       call.out = TensorView::dense(product, DType::f32, Shape{1, 1, rows, columns});
-      kernels[i] = select_kernel(call, {}, active_isa(), "lora").kernel;
+      kernels[i] = select_kernel(call, {}, "lora").kernel;
       if (!kernels[i]->scratch_bytes) continue;
       constexpr size_t kAlignment = 64;
       scratch[i].resize(kernels[i]->scratch_bytes(call, pool_.size()) + kAlignment);

@@ -163,10 +163,17 @@ class DecodePart : public Part {
   std::vector<float> latents_, image_;
 };
 
+PipelineOptions pipeline_options(const PartOptions& options) {
+  PipelineOptions o;
+  o.dtype = options.dtype;
+  o.session = options.session;
+  return o;
+}
+
 class PicturePart : public Part {
  public:
   PicturePart(std::unique_ptr<Checkpoint> checkpoint, const PartOptions& options)
-      : pipeline_(std::move(checkpoint), {.dtype = options.dtype, .session = options.session}),
+      : pipeline_(std::move(checkpoint), pipeline_options(options)),
         file_(std::filesystem::temp_directory_path() / fmt::format("bench_picture.{}.png", getpid())) {
     Request request;
     request.prompt = "a red boat under a yellow moon";
