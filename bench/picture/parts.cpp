@@ -111,6 +111,7 @@ class StepPart : public Part {
     unet.height = unet.width = side;
     unet.tokens = kTokens;
     unet.dtype = options.dtype;
+    unet.shared_sample = true;  // as guidance runs it
     denoiser_ = std::make_unique<Denoiser>(session_, config, unet);
     Conditioning c;
     c.context = numbers("@context", kGuided * kTokens * config.cross_attention_dim);

@@ -286,6 +286,7 @@ const KernelDef conv2d_avx512_bf16_winograd2 = {
     .packed_bytes = weight_bytes,
     .pack = pack,
     .launch = launch,
+    .inexact = true,
 };
 
 }  // namespace darkroom::kernels
