@@ -111,6 +111,7 @@ class StepPart : public Part {
     unet.height = unet.width = side;
     unet.tokens = kTokens;
     unet.dtype = options.dtype;
+    unet.shared_sample = true;  // as guidance runs it
     denoiser_ = std::make_unique<Denoiser>(session_, config, unet);
     Conditioning c;
     c.context = numbers("@context", kGuided * kTokens * config.cross_attention_dim);
@@ -163,10 +164,17 @@ class DecodePart : public Part {
   std::vector<float> latents_, image_;
 };
 
+PipelineOptions pipeline_options(const PartOptions& options) {
+  PipelineOptions o;
+  o.dtype = options.dtype;
+  o.session = options.session;
+  return o;
+}
+
 class PicturePart : public Part {
  public:
   PicturePart(std::unique_ptr<Checkpoint> checkpoint, const PartOptions& options)
-      : pipeline_(std::move(checkpoint), {.dtype = options.dtype, .session = options.session}),
+      : pipeline_(std::move(checkpoint), pipeline_options(options)),
         file_(std::filesystem::temp_directory_path() / fmt::format("bench_picture.{}.png", getpid())) {
     Request request;
     request.prompt = "a red boat under a yellow moon";

@@ -355,6 +355,7 @@ const char* reject(const KernelCall& call) {
   const Conv2dAttrs& attrs = conv2d_attributes(call);
   const TensorView& x2 = call.in[Conv2dAttrs::kX2];
   if (attrs.kernel != 3 || attrs.stride != 1) return "only 3×3 with stride 1";
+  if (attrs.int8) return "products of int8 are asked for";
   if (attrs.epilogue.geglu) return "no geglu in the output transform";
   if (!is_activation_type(call.in[Conv2dAttrs::kX].dtype) || !is_activation_type(call.out.dtype) ||
       (x2.present() && !is_activation_type(x2.dtype)))

@@ -1,4 +1,5 @@
 // conv2d with products of bf16, an implicit GEMM.
+#include "kernels/conv2d/cost.h"
 #include "kernels/conv2d/implicit_on_core.h"
 #include "kernels/core/gemm_core_avx512_bf16.h"
 
@@ -16,6 +17,9 @@ const char* reject_f32(const KernelCall& call) {
   return reject<Core>(call);
 }
 
+// 32 products a cycle, modelled.
+double cycles(const KernelCall& call) { return conv2d_cost::direct_cycles(call, 0.9 * 32, Core::kNr); }
+
 }  // namespace
 
 extern const KernelDef conv2d_avx512_bf16_implicit;
@@ -29,6 +33,7 @@ const KernelDef conv2d_avx512_bf16_implicit = {
     .packed_bytes = weight_bytes<Core>,
     .pack = pack<Core>,
     .launch = launch<Core>,
+    .cycles = cycles,
 };
 
 }  // namespace darkroom::kernels
