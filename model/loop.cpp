@@ -157,13 +157,15 @@ void Loop::prepare(Phase& phase, bool guided, const LoopRequest& request) {
   }
   const std::array call = phase.denoiser->call(false);
   const std::array sequence{input_.get(), call[0], call[1], phase.update.get(), phase.advance.get()};
-  if (sequence == phase.sequence) return;
-  phase.sequence = sequence;
-  phase.runners[0] = session_.sequence(sequence);
-  if (reuse_ == 1) return;
-  const std::array shallow = phase.denoiser->call(true);
-  phase.runners[1] = session_.sequence(
-      std::array{input_.get(), shallow[0], shallow[1], phase.update.get(), phase.advance.get()});
+  if (sequence != phase.sequence) {
+    phase.sequence = sequence;
+    phase.runners[0] = session_.sequence(sequence);
+    if (reuse_ > 1) {
+      const std::array shallow = phase.denoiser->call(true);
+      phase.runners[1] = session_.sequence(
+          std::array{input_.get(), shallow[0], shallow[1], phase.update.get(), phase.advance.get()});
+    }
+  }
 }
 
 void Loop::write_slot(int slot, const std::vector<float>& values) {
@@ -203,6 +205,10 @@ void Loop::begin(const LoopRequest& request) {
   next_ = 0;
   if (guided_calls_ > 0) prepare(guided_, true, request);
   if (guided_calls_ < total_) prepare(alone_, false, request);
+  // Recorded once all is planned: planning may have moved the arena.
+  for (Phase* phase : {&guided_, &alone_})
+    for (const std::unique_ptr<Runner>& runner : phase->runners)
+      if (runner) runner->prepare();
 }
 
 bool Loop::run(const std::atomic<bool>* cancel) {

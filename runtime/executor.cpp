@@ -105,24 +105,25 @@ uint64_t Executable::resolve() {
   return version_;
 }
 
-bool Runner::run(const std::atomic<bool>* cancel) {
+void Runner::prepare() {
   bool stale = recording_ == nullptr;
   for (size_t i = 0; i < executables_.size(); ++i) {
     const uint64_t version = executables_[i]->resolve();
     stale |= version != versions_[i];
     versions_[i] = version;
   }
-  if (stale) {
-    std::vector<BoundPlan> plans;
-    for (const Executable* executable : executables_) plans.push_back(executable->bound());
-    if (check_) {
-      for (const BoundPlan& plan : plans) check_->run(plan, backend_);
-      check_ = nullptr;  // the recording is made at the next run
-      return true;
-    }
-    recording_ = backend_.record(plans);
-  }
-  return recording_->run(cancel, trace_);
+  if (!stale) return;
+  std::vector<BoundPlan> plans;
+  for (const Executable* executable : executables_) plans.push_back(executable->bound());
+  recording_ = backend_.record(plans);
+}
+
+bool Runner::run(const std::atomic<bool>* cancel) {
+  prepare();
+  if (check_ == nullptr) return recording_->run(cancel, trace_);
+  for (const Executable* executable : executables_) check_->run(executable->bound(), backend_);
+  check_ = nullptr;
+  return true;
 }
 
 }  // namespace darkroom

@@ -88,6 +88,8 @@ class Runner {
         trace_(trace),
         check_(check) {}
 
+  // Records what is not recorded yet, so that the run after it allocates nothing. Without it the first run records.
+  void prepare();
   // As Recording::run(). Allocates nothing where nothing was bound anew.
   bool run(const std::atomic<bool>* cancel = nullptr);
 

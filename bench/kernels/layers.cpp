@@ -64,7 +64,8 @@ Layer plain_gemm(const Layer& layer) {
 }
 
 Layer plain_conv2d(const Layer& layer) {
-  Conv2dAttrs attrs = std::get<Conv2dAttrs>(layer.attrs);
+  const auto* normed = std::get_if<NormConv2dAttrs>(&layer.attrs);
+  Conv2dAttrs attrs = normed ? *normed : std::get<Conv2dAttrs>(layer.attrs);
   const TensorView &x = layer.call.in[Conv2dAttrs::kX], &weight = layer.call.in[Conv2dAttrs::kWeight];
   Shape source = x.shape;
   source[3] = weight.shape[1];
@@ -107,9 +108,10 @@ void add_model_layers(const Checkpoint& checkpoint, const std::string& name, con
 Layers plain_layers(const Layers& layers) {
   Layers plain;
   for (const auto& [name, layer] : layers) {
-    const OpKind kind = op_kind(layer.attrs);
-    if (kind != OpKind::gemm && kind != OpKind::conv2d) continue;
-    Layer product = kind == OpKind::gemm ? plain_gemm(layer) : plain_conv2d(layer);
+    const OpKind from = op_kind(layer.attrs);
+    if (from != OpKind::gemm && from != OpKind::conv2d && from != OpKind::norm_conv2d) continue;
+    Layer product = from == OpKind::gemm ? plain_gemm(layer) : plain_conv2d(layer);
+    const OpKind kind = op_kind(product.attrs);
     product.cost = op_cost(product.attrs, product.call.in, product.call.out);
     plain.emplace(fmt::format("{}/plain/{}", op_def(kind).name, name_of(product.attrs, product.call)), product);
   }

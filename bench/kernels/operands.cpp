@@ -62,14 +62,20 @@ struct Part {
   KernelCall call;  // out: where the implementation under test wrote it
 };
 
+// Of a convolution, with or without a norm.
+Conv2dAttrs& conv2d_attrs(OpAttrs& attrs) {
+  auto* normed = std::get_if<NormConv2dAttrs>(&attrs);
+  return normed ? *normed : std::get<Conv2dAttrs>(attrs);
+}
+
 Part conv2d_corner(const KernelCall& call, bool last) {
-  Conv2dAttrs attrs = call.attributes<Conv2dAttrs>();
+  Part part{*call.attrs, call};
+  Conv2dAttrs& attrs = conv2d_attrs(part.attrs);
   const Shape &in = call.in[Conv2dAttrs::kX].shape, &out = call.out.shape;
   const Window y = window(in[1], out[1], attrs.kernel, attrs.stride, attrs.pad_top, last);
   const Window x = window(in[2], out[2], attrs.kernel, attrs.stride, attrs.pad_left, last);
   attrs.pad_top = y.pad_before, attrs.pad_bottom = y.pad_after;
   attrs.pad_left = x.pad_before, attrs.pad_right = x.pad_after;
-  Part part{attrs, call};
   for (int slot : {int(Conv2dAttrs::kX), int(Conv2dAttrs::kX2)})
     part.call.in[slot] = cut(cut(call.in[slot], 1, y.in_begin, y.in_count), 2, x.in_begin, x.in_count);
   TensorView& residual = part.call.in[Conv2dAttrs::kResidual];
@@ -95,8 +101,11 @@ std::vector<Part> parts_of(const KernelCall& call) {
       if (call.out.rank() < 3 && call.in[GemmAttrs::kRowBias].present()) return {{*call.attrs, call}};
       return {last_rows(call, {GemmAttrs::kA, GemmAttrs::kResidual})};
     case OpKind::conv2d:
-      if (call.attributes<Conv2dAttrs>().upsample_height > 0) return {};
+    case OpKind::norm_conv2d: {
+      OpAttrs attrs = *call.attrs;
+      if (conv2d_attrs(attrs).upsample_height > 0) return {};
       return {conv2d_corner(call, false), conv2d_corner(call, true)};
+    }
     case OpKind::attention:
       if (call.attributes<AttentionAttrs>().causal) return {{*call.attrs, call}};
       return {last_rows(call, {AttentionAttrs::kQ})};

@@ -57,8 +57,8 @@ int run(int argc, char** argv) {
   app.add_option("-m,--model", model, "a .sdw file, a diffusers folder, or sd15 sd21 sdxl: weights from a rule")
       ->capture_default_str();
   app.add_option("--part", options.part, "text step decode picture")->capture_default_str();
-  app.add_option("--precision", precision, "type of activations: f32 or bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+  app.add_option("--precision", precision, "f32, bf16, or int8: products of whole numbers in the UNet, the rest f32")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
   app.add_option("--size", options.size, "pixels, both ways")->check(CLI::Range(8, 16384))->capture_default_str();
   app.add_option("--steps", options.steps, "of a whole picture")->check(CLI::Range(1, 1000))->capture_default_str();
@@ -66,6 +66,7 @@ int run(int argc, char** argv) {
       ->check(CLI::Range(1, int(ThreadPool::kMaxThreads)))
       ->capture_default_str();
   app.add_option("--no-fuse", disabled, "switch a fusion pass off")->type_name("PASS");
+  app.add_flag("--exact", options.session.exact, "direct sums only: no Winograd");
   app.add_option("--kernel", kernels, "force a kernel, as conv2d:ref")->type_name("OP:VARIANT");
   app.add_option("--configs", configs, "only write the model's config files to this folder")->type_name("FOLDER");
   int exit_code = 0;
@@ -75,6 +76,7 @@ int run(int argc, char** argv) {
   std::unique_ptr<Checkpoint> checkpoint = bench::open_model(model);
   if (!configs.empty()) return write_configs(*checkpoint, configs), 0;
   options.dtype = precision == "bf16" ? DType::bf16 : DType::f32;
+  options.int8 = precision == "int8";
   for (const std::string& pass : disabled) {
     check_pass_name(pass);
     options.session.disabled_passes.insert(pass);

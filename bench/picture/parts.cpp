@@ -111,6 +111,7 @@ class StepPart : public Part {
     unet.height = unet.width = side;
     unet.tokens = kTokens;
     unet.dtype = options.dtype;
+    unet.int8 = options.int8;
     unet.shared_sample = true;  // as guidance runs it
     denoiser_ = std::make_unique<Denoiser>(session_, config, unet);
     Conditioning c;
@@ -167,6 +168,7 @@ class DecodePart : public Part {
 PipelineOptions pipeline_options(const PartOptions& options) {
   PipelineOptions o;
   o.dtype = options.dtype;
+  o.int8 = options.int8;
   o.session = options.session;
   return o;
 }

@@ -17,6 +17,7 @@ struct PartOptions {
   int size = 512;  // pixels, both ways
   int steps = 2;   // of a whole picture
   DType dtype = DType::f32;
+  bool int8 = false;  // the UNet's products of whole numbers, where they are worth it
   SessionOptions session;
 };
 

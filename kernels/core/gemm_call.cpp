@@ -33,6 +33,7 @@ int64_t GemmCall::padded_columns() const { return (columns() + kColumnPadding - 
 GemmCall gemm_call(const KernelCall& call) {
   using S = GemmAttrs;
   GemmCall c;
+  c.int8 = call.attributes<GemmAttrs>().int8;
   c.source[0] = call.in[S::kA];
   c.weight = call.in[S::kWeight];
   c.bias = call.in[S::kBias];
@@ -61,10 +62,12 @@ GemmCall conv2d_call(const KernelCall& call) {
   c.seen_height = a.upsample_height;
   c.seen_width = a.upsample_width;
   c.epilogue = a.epilogue;
+  c.int8 = a.int8;
   return c;
 }
 
 const char* reject_gemm(const GemmCall& c) {
+  if (c.int8) return "it does not multiply int8";
   if (!is_weight_type(c.weight.dtype)) return "the weight must be f32, f16 or bf16";
   if (c.source[1].present() && c.source[1].dtype != c.source[0].dtype) return "both sources must be of one dtype";
   if (c.residual.present() && c.residual.dtype != c.out.dtype) return "the residual must be of the output's dtype";

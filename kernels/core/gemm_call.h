@@ -12,6 +12,7 @@ struct GemmCall {
   TensorView source[2], weight, bias, row_bias, residual, out;
   int kernel = 1, stride = 1, pad_top = 0, pad_left = 0;
   int64_t seen_height = 0, seen_width = 0;  // of an enlarged picture, else 0
+  bool int8 = false;
   Epilogue epilogue;
 
   int64_t taps() const { return int64_t(kernel) * kernel; }

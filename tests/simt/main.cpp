@@ -22,6 +22,7 @@ std::vector<const darkroom::KernelDef*> cuda_kernels_of(darkroom::OpKind op) {
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   darkroom::testing::kernels_under_test = cuda_kernels_of;
+  darkroom::testing::all_may_refuse = true;
   const int result = RUN_ALL_TESTS();
   // How each kernel's warps reached memory.
   if (std::getenv("DARKROOM_SIMT_REPORT")) std::fputs(darkroom::simt::report_text().c_str(), stdout);
