@@ -47,12 +47,12 @@ LoopRun run_loop(Device device, DType dtype) {
   for (int64_t i = 0; i < 2 * kTokens * 24; ++i) conditioning.context.push_back(float(i % 17) * 0.1f - 0.8f);
   SamplerOptions sampler;
   sampler.sampler = "euler_a";
-  sampler.steps = 4;
+  sampler.steps = 3;
   const SamplerProgram program = make_program({}, sampler);
   LoopRequest request;
   request.program = &program;
   request.conditioning = &conditioning;
-  request.guided_calls = 4;
+  request.guided_calls = 3;
   request.guidance = 3.0f;
   request.philox_seed = 42;
   for (int64_t i = 0; i < kNumbers; ++i)
@@ -71,8 +71,8 @@ LoopRun run_loop(Device device, DType dtype) {
 
 TEST(CudaBackend, ACallOfTheLoopIsOneLaunch) {
   const LoopRun run = run_loop(Device::cuda, DType::f32);
-  ASSERT_EQ(run.calls, 4);
-  EXPECT_EQ(run.last.graph_launches - run.first.graph_launches, 3u);
+  ASSERT_EQ(run.calls, 3);
+  EXPECT_EQ(run.last.graph_launches - run.first.graph_launches, 2u);
   EXPECT_EQ(run.last.launches, run.first.launches);
   EXPECT_EQ(run.last.copies, run.first.copies);
   EXPECT_EQ(run.last.allocations, run.first.allocations);
@@ -81,7 +81,9 @@ TEST(CudaBackend, ACallOfTheLoopIsOneLaunch) {
 TEST(CudaBackend, TheLoopGivesWhatTheCpuGives) {
   const std::vector<float> cpu = run_loop(Device::cpu, DType::f32).latents;
   EXPECT_LE(relative_l2(run_loop(Device::cuda, DType::f32).latents, cpu), 2e-5);
-  EXPECT_LE(relative_l2(run_loop(Device::cuda, DType::bf16).latents, cpu), 3e-2);
+  // In bf16 no more than twice as far from that as the CPU's own kernels are.
+  const double bf16 = relative_l2(run_loop(Device::cpu, DType::bf16).latents, cpu);
+  EXPECT_LE(relative_l2(run_loop(Device::cuda, DType::bf16).latents, cpu), 2 * bf16);
 }
 
 TEST(CudaBackend, TheSamePlanGivesTheSameBits) {
