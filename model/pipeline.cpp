@@ -69,15 +69,13 @@ void draw(NoiseSource& source, int64_t channels, int64_t pixels, std::vector<flo
     for (int64_t p = 0; p < pixels; ++p) out[size_t(p * channels + c)] = planar[size_t(c * pixels + p)];
 }
 
-// Of [without, with] the prompt the second row.
-Conditioning prompt_alone(const Conditioning& both) {
-  const auto second = [](const std::vector<float>& rows) {
-    return std::vector<float>(rows.begin() + std::ptrdiff_t(rows.size() / 2), rows.end());
-  };
-  return {second(both.context), second(both.text_embeds), second(both.time_ids), second(both.guidance)};
-}
-
 }  // namespace
+
+DType parse_dtype(std::string_view name) {
+  for (const DType t : {DType::f32, DType::bf16, DType::f16})
+    if (name == dtype_name(t)) return t;
+  throw usage_error("--dtype {}: there are f32, bf16 and f16", name);
+}
 
 Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions options)
     : checkpoint_(with_embeddings(std::move(checkpoint), options.embeddings)),
@@ -85,6 +83,8 @@ Pipeline::Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions optio
       unet_(read_unet(*checkpoint_)),
       vae_(read_vae(*checkpoint_)),
       session_(*checkpoint_, options_.session) {
+  if (options_.dtype == DType::f16 && session_.backend().device() == Device::cpu)
+    throw usage_error("--dtype f16: the CPU computes in f32 and bf16; f16 is for --device cuda");
   const std::string& where = checkpoint_->where();
   if (const auto text = checkpoint_->text("scheduler/scheduler_config.json"))
     scheduler_ = parse_scheduler_config(*text, where + ": scheduler/scheduler_config.json");
@@ -132,7 +132,7 @@ void Pipeline::load_text_encoder(const std::string& component, const std::string
     tokenizer.add_word(w.word, w.first, int32_t(count));
     parsed.vocab_size += count;
   }
-  encoders_.push_back({component, parsed, own_ids, std::move(tokenizer), pad_id, nullptr, -2, {}, {}, {}, {}, {}});
+  encoders_.push_back({component, parsed, own_ids, std::move(tokenizer), pad_id, nullptr, -2, {}});
 }
 
 ResolvedRequest Pipeline::resolve(const Request& given) const {
@@ -210,30 +210,23 @@ Pipeline::EncodedPrompt Pipeline::encode_prompt(const std::string& prompt, int c
       e.program = session_.compile(build_clip(e.config, e.component, options));
       e.layers = layers;
       e.hidden.resize(size_t(length) * hidden);
-      e.pooled.resize(hidden);
-      e.text_embeds.resize(size_t(e.config.projection_dim));
-      e.ids.resize(size_t(length));
-      e.end_index.resize(1);
-      e.program->bind("input_ids", e.ids.data());
-      e.program->bind("hidden", e.hidden.data());
-      if (pooled) {
-        e.program->bind("eos_index", e.end_index.data());
-        e.program->bind("pooled", e.pooled.data());
-        e.program->bind("text_embeds", e.text_embeds.data());
-      }
     }
     result.tokens = int64_t(count) * length;
     result.context.resize(size_t(result.tokens) * width);
     for (size_t k = 0; k < chunks.size(); ++k) {
-      e.ids = chunks[k].ids;
-      e.end_index[0] = pooled_index(e.config, e.own_ids, e.ids, e.tokenizer.end_id());
-      e.program->bind("input_ids", e.ids.data());
+      e.program->write("input_ids", chunks[k].ids);
+      if (pooled)
+        e.program->write("eos_index", std::vector{pooled_index(e.config, e.own_ids, chunks[k].ids, e.tokenizer.end_id())});
       e.program->run();
+      e.program->read("hidden", e.hidden);
       apply_weights(chunks[k], e.hidden.data(), hidden);
       for (size_t t = 0; t < size_t(length); ++t)
         std::copy_n(e.hidden.begin() + std::ptrdiff_t(t * hidden), hidden,
                     result.context.begin() + std::ptrdiff_t((k * size_t(length) + t) * width + column));
-      if (pooled && k == 0) result.pooled = e.text_embeds;
+      if (pooled && k == 0) {
+        result.pooled.resize(size_t(e.config.projection_dim));
+        e.program->read("text_embeds", result.pooled);
+      }
     }
     column += hidden;
   }
@@ -276,11 +269,11 @@ Conditioning Pipeline::make_conditioning(const Request& q, bool guided, int64_t*
   return c;
 }
 
-Denoiser& Pipeline::denoiser(const UNetGraphOptions& options, int reuse) {
-  PlannedDenoiser& planned = denoisers_[options.batch > 1];
-  if (!planned.denoiser || !(planned.options == options) || planned.reuse != reuse)
-    planned = {options, reuse, std::make_unique<Denoiser>(session_, unet_, options, reuse)};
-  return *planned.denoiser;
+Loop& Pipeline::loop(const UNetGraphOptions& options, int reuse) {
+  if (loop_ && loop_->options() == options && loop_->reuse() == reuse) return *loop_;
+  check_memory(options);
+  loop_ = std::make_unique<Loop>(session_, unet_, options, reuse);
+  return *loop_;
 }
 
 std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, NoiseSource& noise,
@@ -295,9 +288,9 @@ std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, Noi
                 count = int64_t(image.width / size_unit()) * (image.height / size_unit());
   std::vector<float> moments(size_t(count * 2 * channels)), planar(size_t(count * channels)), epsilon(planar.size()),
       latents(planar.size());
-  encoder_->bind("image", pixels.data());
-  encoder_->bind("moments", moments.data());
+  encoder_->write("image", pixels);
   if (!encoder_->run(cancel)) return std::nullopt;
+  encoder_->read("moments", moments);
   draw(noise, channels, count, planar, epsilon);
   for (int64_t p = 0; p < count; ++p)
     for (int64_t k = 0; k < channels; ++k) {
@@ -313,19 +306,24 @@ std::optional<Image> Pipeline::decode(const std::vector<float>& latents, int64_t
                                       const std::atomic<bool>* cancel) {
   const Graph* planned = decoder_ ? &decoder_->plan().graph : nullptr;
   if (!planned || !(planned->shape(0) == Shape{1, height, width, vae_.latent_channels}))
-    decoder_ = session_.compile(build_vae_decoder(vae_, {1, height, width, options_.dtype}));
+    decoder_ = session_.compile(decoder_graph(height, width, options_.dtype));
   std::vector<float> z(latents.size());
   for (size_t i = 0; i < z.size(); ++i) z[i] = latents[i] / vae_.scaling_factor;
   Image image{int(width * size_unit()), int(height * size_unit()), {}};
-  std::vector<float> pixels(size_t(image.width) * size_t(image.height) * 3);
-  decoder_->bind("z", z.data());
-  decoder_->bind("image", pixels.data());
+  decoder_->write("z", z);
   if (!decoder_->run(cancel)) return std::nullopt;
-  image.pixels.resize(pixels.size());
-  for (size_t i = 0; i < pixels.size(); ++i)
-    image.pixels[i] =
-        uint8_t(std::nearbyint(std::clamp(pixels[i] * 0.5f + 0.5f, 0.0f, 1.0f) * 255.0f));  // NaN becomes 0
+  image.pixels.resize(size_t(image.width) * size_t(image.height) * 3);
+  decoder_->read("rgb", image.pixels);
   return image;
+}
+
+// The decoder, and its picture as 8-bit pixels: output "rgb".
+Graph Pipeline::decoder_graph(int64_t height, int64_t width, DType dtype) const {
+  Graph graph = build_vae_decoder(vae_, {1, height, width, dtype});
+  const ValueId image = graph.outputs()[0].value;
+  graph.mutable_outputs().clear();
+  graph.output("rgb", graph.add("to_rgb", ToRgbAttrs{}, {image}, DType::u8));
+  return graph;
 }
 
 std::optional<Image> Pipeline::decode_tiles(const std::vector<float>& latents, int64_t height, int64_t width,
@@ -357,7 +355,8 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   const int64_t H = q.height / size_unit(), W = q.width / size_unit(), C = vae_.latent_channels, pixels = H * W;
   const size_t n = size_t(pixels * C);
   const float cfg = *q.cfg_scale;
-  const bool guided = cfg != 1.0f && unet_.time_cond_proj_dim == 0;
+  const bool guided = cfg != 1.0f && unet_.time_cond_proj_dim == 0 && q.guided_part > 0;
+  const int total = int(program.steps.size());
   const int64_t batch = guided ? 2 : 1;
 
   NoiseSource source(q.rng, q.seed);
@@ -369,19 +368,6 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   }
   int64_t tokens = 0;
   const Conditioning conditioning = make_conditioning(q, guided, &tokens);
-  std::vector<double> times;
-  for (const SamplerStep& s : program.steps) times.push_back(s.timestep);
-  const int total = int(times.size());
-  const int guided_calls = guided ? int(std::ceil(q.guided_part * float(total))) : 0;
-  Denoiser *with_guidance = nullptr, *alone = nullptr;
-  if (guided_calls > 0) {
-    with_guidance = &denoiser({2, H, W, tokens, options_.dtype, options_.int8, /*shared_sample=*/true}, q.reuse_deep);
-    with_guidance->prepare(conditioning, {times.begin(), times.begin() + guided_calls});
-  }
-  if (guided_calls < total) {
-    alone = &denoiser({1, H, W, tokens, options_.dtype, options_.int8}, q.reuse_deep);
-    alone->prepare(guided ? prompt_alone(conditioning) : conditioning, {times.begin() + guided_calls, times.end()});
-  }
 
   // The mask at the latents' size, and what an inpainting UNet reads beside the latents.
   std::vector<float> keep, extra;
@@ -405,72 +391,100 @@ std::optional<Image> Pipeline::generate(const ResolvedRequest& resolved, const P
   }
 
   draw(source, C, pixels, planar, noise);
-  std::vector<std::vector<float>> slots(static_cast<size_t>(program.slots));
-  for (std::vector<float>& s : slots) s.resize(n);
-  std::vector<float>& x = slots[kSlotX];
+  LoopRequest loop_request{.program = &program,
+                           .conditioning = &conditioning,
+                           .guided_calls = guided ? int(std::ceil(q.guided_part * float(total))) : 0,
+                           .guidance = cfg,
+                           .latents = std::vector<float>(n),
+                           .extra = std::move(extra),
+                           .keep = {},
+                           .image = {},
+                           .start = {},
+                           .philox_seed = {},
+                           .first_draw = source.draws()};
   for (size_t i = 0; i < n; ++i)
-    x[i] = q.image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i]
-                   : float(program.init_noise_sigma) * noise[i];
-  const int64_t in = unet_.in_channels, extra_width = in - C;
-  std::vector<float> sample(size_t(pixels * in)), out(size_t(batch) * n);
-  for (Denoiser* unet : {with_guidance, alone})
-    if (unet) unet->bind(sample.data(), out.data());
-  LatentOps ops(session_, int64_t(n));
+    loop_request.latents[i] = q.image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i]
+                                      : float(program.init_noise_sigma) * noise[i];
+  if (q.rng == RngKind::cuda) loop_request.philox_seed = q.seed;
+  if (!keep.empty() && loop_request.extra.empty()) {
+    loop_request.keep = std::move(keep);
+    loop_request.image = std::move(init);
+    loop_request.start = noise;
+  }
+  Loop& unet = loop({batch, H, W, tokens, options_.dtype, options_.int8}, q.reuse_deep);
+  unet.begin(loop_request);
 
   // From here to the last step nothing allocates.
   for (int s = 0; s < total; ++s) {
-    const SamplerStep& step = program.steps[size_t(s)];
-    const float scale = float(step.input_scale);
-    for (int64_t p = 0; p < pixels; ++p) {
-      float* to = sample.data() + p * in;
-      for (int64_t c = 0; c < C; ++c) to[c] = scale * x[size_t(p * C + c)];
-      for (int64_t c = 0; c < extra_width; ++c) to[C + c] = extra[size_t(p * extra_width + c)];
+    if (program.steps[size_t(s)].draws && !loop_request.philox_seed) {
+      draw(source, C, pixels, planar, noise);
+      unet.write_noise(noise);
     }
-    const bool guides = s < guided_calls;
-    if (!(guides ? with_guidance->run(size_t(s), cancel) : alone->run(size_t(s - guided_calls), cancel)))
-      return std::nullopt;
-    float* const halves[] = {out.data(), out.data() + n};
-    const float mix[] = {1.0f - cfg, cfg}, as_it_is[] = {1.0f};
-    ops.combine(guides ? std::span<const float>(mix) : std::span<const float>(as_it_is),
-                guides ? std::span<float* const>(halves) : std::span<float* const>(halves, 1),
-                slots[kSlotModel].data());
-    if (step.draws) draw(source, C, pixels, planar, slots[kSlotNoise]);
-    for (const SlotUpdate& update : step.updates) {
-      float coefficients[kSlots];
-      float* inputs[kSlots];
-      size_t terms = 0;
-      for (size_t k = 0; k < slots.size(); ++k) {
-        if (update.value.c[k] == 0) continue;
-        coefficients[terms] = float(update.value.c[k]);
-        inputs[terms++] = slots[k].data();
-      }
-      ops.combine({coefficients, terms}, {inputs, terms}, slots[size_t(update.slot)].data());
-    }
-    if (!keep.empty() && extra.empty()) {
-      // What is kept of the image joins at the level of the next call; at the end as it is.
-      const float signal = s + 1 < total ? float(program.steps[size_t(s) + 1].signal) : 1.0f;
-      const float level = s + 1 < total ? float(program.steps[size_t(s) + 1].noise) : 0.0f;
-      for (size_t i = 0; i < n; ++i) x[i] += keep[i] * (signal * init[i] + level * noise[i] - x[i]);
-    }
+    if (!unet.run(cancel)) return std::nullopt;
     if (progress) progress(s + 1, total);
   }
-  return decode_tiles(x, H, W, cancel);
+  return decode_tiles(unet.read(kSlotX), H, W, cancel);
 }
 
-std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_t tokens) const {
+// What every picture runs: text encoders, UNet, decoder.
+std::vector<Graph> Pipeline::picture_graphs(int width, int height, int64_t batch, int64_t tokens, DType dtype) const {
   std::vector<Graph> all;
   for (const TextEncoder& e : encoders_) {
     ClipGraphOptions options;
     options.tokens = e.config.max_position_embeddings;
     options.pooled = is_xl() && e.config.with_projection;
-    options.dtype = options_.dtype;
+    options.dtype = dtype;
     all.push_back(build_clip(e.config, e.component, options));
   }
   const int64_t H = height / size_unit(), W = width / size_unit();
-  all.push_back(build_unet(unet_, {batch, H, W, tokens, options_.dtype, options_.int8, /*shared_sample=*/true}));
-  all.push_back(build_vae_decoder(vae_, {1, H, W, options_.dtype}));
+  all.push_back(build_unet(unet_, {batch, H, W, tokens, dtype, options_.int8, /*shared_sample=*/true}));
+  all.push_back(decoder_graph(H, W, dtype));
+  return all;
+}
+
+std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_t tokens) const {
+  std::vector<Graph> all = picture_graphs(width, height, batch, tokens, options_.dtype);
   all.push_back(build_vae_encoder(vae_, {1, height, width, options_.dtype}));
   return all;
+}
+
+MemoryNeed Pipeline::memory_need(const UNetGraphOptions& o) const {
+  std::vector<Plan> plans;
+  const int width = int(o.width) * size_unit(), height = int(o.height) * size_unit();
+  for (Graph& graph : picture_graphs(width, height, o.batch, o.tokens, o.dtype)) {
+    session_.fuse(graph);
+    plans.push_back(session_.plan(std::move(graph)));
+  }
+  std::vector<const Plan*> pointers;
+  for (const Plan& plan : plans) pointers.push_back(&plan);
+  return session_.memory_need(pointers);
+}
+
+// Before the first step of a size: throws resource_error where the device has not the memory, saying what is needed, what
+// there is, and what would fit.
+void Pipeline::check_memory(const UNetGraphOptions& o) const {
+  const std::optional<size_t> free = session_.backend().free_memory();
+  if (!free) return;
+  const MemoryNeed need = memory_need(o);
+  if (need.total() <= *free) return;
+  const auto mib = [](size_t bytes) { return (bytes + (size_t(1) << 20) - 1) >> 20; };
+  std::string fits = "nothing smaller fits either: use --device cpu";
+  for (const int64_t quarters : {4, 3, 2}) {
+    UNetGraphOptions smaller = o;
+    smaller.height = std::max<int64_t>(o.height * quarters / 4, 1);
+    smaller.width = std::max<int64_t>(o.width * quarters / 4, 1);
+    if (o.dtype == DType::f32) smaller.dtype = DType::bf16;
+    const size_t needed = memory_need(smaller).total();
+    if (needed > *free) continue;
+    fits = fmt::format("--width {} --height {} --dtype {} needs {} MiB and would fit", smaller.width * size_unit(),
+                       smaller.height * size_unit(), dtype_name(smaller.dtype), mib(needed));
+    break;
+  }
+  throw resource_error(
+      "a picture of {}x{} in {} needs {} MiB (weights {}, activations {}, inputs and outputs {}), {} MiB are free on {}; "
+      "{}",
+      o.width * size_unit(), o.height * size_unit(), dtype_name(o.dtype), mib(need.total()), mib(need.weights),
+      mib(need.activations), mib(need.outside), *free >> 20, session_.backend().description(), fits);
 }
 
 }  // namespace darkroom

@@ -9,8 +9,7 @@
 #include <vector>
 
 #include "model/checkpoint.h"
-#include "model/denoiser.h"
-#include "model/latent_ops.h"
+#include "model/loop.h"
 #include "model/prompt.h"
 #include "model/rng.h"
 #include "model/samplers.h"
@@ -24,8 +23,11 @@ struct Image {
   std::vector<uint8_t> pixels;  // width · height · 3
 };
 
+// "f32", "bf16" or "f16". Throws usage_error on anything else.
+DType parse_dtype(std::string_view name);
+
 struct PipelineOptions {
-  DType dtype = DType::f32;  // of activations: f32 or bf16
+  DType dtype = DType::f32;  // of activations: f32, bf16, or on a GPU f16
   bool int8 = false;         // the UNet's linear layers multiply int8
   SessionOptions session;
   int decode_tile = 0;  // pixels: larger pictures are decoded by tiles of this side (model/tiles.h); 0: as a whole
@@ -69,7 +71,7 @@ using ProgressCallback = std::function<void(int done, int total)>;
 
 class Pipeline {
  public:
-  // Reads the configurations and the tokenizers. Throws file_error.
+  // Reads the configurations and the tokenizers. Throws file_error, and usage_error where the device has no such dtype.
   Pipeline(std::unique_ptr<Checkpoint> checkpoint, PipelineOptions options);
 
   // Checks a request and fills in what it leaves open. Throws usage_error naming the argument.
@@ -97,8 +99,7 @@ class Pipeline {
     int32_t pad_id;
     std::unique_ptr<Program> program;  // of the last clip skip asked for
     int64_t layers = -2;
-    std::vector<float> hidden, pooled, text_embeds;
-    std::vector<int32_t> ids, end_index;
+    std::vector<float> hidden;
   };
   struct EncodedPrompt {
     std::vector<float> context;  // [tokens, width]
@@ -110,13 +111,17 @@ class Pipeline {
   EncodedPrompt encode_prompt(const std::string& prompt, int clip_skip, size_t chunks);
   size_t chunk_count(const std::string& prompt) const;
   Conditioning make_conditioning(const Request& request, bool guided, int64_t* tokens);
-  Denoiser& denoiser(const UNetGraphOptions& options, int reuse);
+  Loop& loop(const UNetGraphOptions& options, int reuse);
   std::optional<std::vector<float>> encode_image(const Image& image, NoiseSource& noise,
                                                  const std::atomic<bool>* cancel);
   std::optional<Image> decode(const std::vector<float>& latents, int64_t height, int64_t width,
                               const std::atomic<bool>* cancel);
   std::optional<Image> decode_tiles(const std::vector<float>& latents, int64_t height, int64_t width,
                                     const std::atomic<bool>* cancel);
+  Graph decoder_graph(int64_t height, int64_t width, DType dtype) const;
+  std::vector<Graph> picture_graphs(int width, int height, int64_t batch, int64_t tokens, DType dtype) const;
+  MemoryNeed memory_need(const UNetGraphOptions& options) const;
+  void check_memory(const UNetGraphOptions& options) const;
   bool is_xl() const { return unet_.text_time; }
 
   std::unique_ptr<Checkpoint> checkpoint_;
@@ -128,12 +133,7 @@ class Pipeline {
   bool zeros_for_no_negative_ = false;
   std::vector<TextEncoder> encoders_;
   Session session_;
-  struct PlannedDenoiser {
-    UNetGraphOptions options;
-    int reuse = 1;
-    std::unique_ptr<Denoiser> denoiser;
-  };
-  PlannedDenoiser denoisers_[2];  // without guidance, with it
+  std::unique_ptr<Loop> loop_;
   std::unique_ptr<Program> decoder_, encoder_;
 };
 

@@ -1,9 +1,9 @@
 #include "model/rng.h"
 
-#include <array>
 #include <cmath>
 
 #include "kernels/core/error.h"
+#include "kernels/loop/philox.h"
 
 namespace darkroom {
 
@@ -61,18 +61,7 @@ void NoiseSource::many(float* out, size_t n) {
 }
 
 void NoiseSource::philox(float* out, size_t n) {
-  for (size_t i = 0; i < n; ++i) {
-    std::array<uint32_t, 4> c = {draws_, 0, uint32_t(i), 0};
-    uint32_t k0 = uint32_t(seed_), k1 = uint32_t(seed_ >> 32);
-    for (int round = 0; round < 10; ++round) {
-      const uint64_t a = uint64_t(0xD2511F53u) * c[0], b = uint64_t(0xCD9E8D57u) * c[2];
-      c = {uint32_t(b >> 32) ^ c[1] ^ k0, uint32_t(b), uint32_t(a >> 32) ^ c[3] ^ k1, uint32_t(a)};
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
-    }
-    const double u = (double(c[0]) + 0.5) * 0x1p-32, v = (double(c[1]) + 0.5) * 0x1p-32 * 2 * M_PI;
-    out[i] = float(std::sqrt(-2.0 * std::log(u)) * std::sin(v));
-  }
+  for (size_t i = 0; i < n; ++i) out[i] = philox_normal(uint32_t(seed_), uint32_t(seed_ >> 32), draws_, uint32_t(i));
   ++draws_;
 }
 

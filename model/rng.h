@@ -24,6 +24,8 @@ class NoiseSource {
 
   // As one call of randn with n elements.
   void normal(float* out, size_t n);
+  // Calls so far, of the CUDA generator's kind: the number of the next one.
+  uint32_t draws() const { return draws_; }
 
  private:
   void few(float* out, size_t n);

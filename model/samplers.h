@@ -2,7 +2,7 @@
 //
 // With the noise levels known, every sampler here is linear in the latents, the network's outputs and fresh noise. So a
 // sampler is a small function that runs once, before the first step, and writes down for each call of the network the time,
-// the scale of its input, and a few updates  slot = Σ c · slot.  The loop then executes them with the op sampler_update:
+// the scale of its input, and a few updates  slot = Σ c · slot.  The loop then executes them with the op loop_update:
 // it allocates nothing and knows no sampler.
 #pragma once
 

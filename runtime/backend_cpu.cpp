@@ -8,28 +8,63 @@
 
 namespace darkroom {
 
-Device parse_device(std::string_view name) {
-  if (name == "cpu") return Device::cpu;
-  if (name == "cuda") return Device::cuda;
-  throw usage_error("--device {}: there are cpu and cuda", name);
-}
-
-std::unique_ptr<Backend> make_backend(Device device, int threads) {
-  return device == Device::cpu ? make_cpu_backend(threads) : make_cuda_backend();
-}
-
 namespace {
 
 // Every thread of the pool walks the same list of steps and meets the others after each.
+class CpuRecording : public Recording {
+ public:
+  CpuRecording(ThreadPool& pool, std::span<const BoundPlan> plans) : pool_(pool) {
+    for (const BoundPlan& bound : plans)
+      for (size_t s = 0; s < bound.calls.size(); ++s) {
+        const Node& node = bound.plan->graph.nodes()[s];
+        steps_.push_back({bound.plan->steps[s].selection.kernel, bound.calls[s], node.name, op_def(node.kind()).name});
+      }
+  }
+
+  bool run(const std::atomic<bool>* cancel, Trace* trace) override {
+    // Member 0 looks at the flag and writes what it saw before the barrier; all act on it after. Two places in turn,
+    // so that the next look does not overwrite what a slower member has still to read.
+    bool stop[2] = {false, false};
+    bool finished = true;
+    pool_.run([&](const Team& team) {
+      const bool traces = trace != nullptr && team.index == 0;
+      Trace::Clock::time_point begin{};
+      for (size_t s = 0; s < steps_.size(); ++s) {
+        const Step& step = steps_[s];
+        if (traces) begin = Trace::Clock::now();
+        step.kernel->launch(step.call, team);
+        if (team.index == 0) stop[s % 2] = cancel != nullptr && cancel->load(std::memory_order_relaxed);
+        team.sync();
+        if (traces) trace->add(step.name, step.op, begin, Trace::Clock::now());
+        if (!stop[s % 2] || s + 1 == steps_.size()) continue;
+        if (team.index == 0) finished = false;
+        return;
+      }
+    });
+    return finished;
+  }
+
+ private:
+  struct Step {
+    const KernelDef* kernel;
+    KernelCall call;
+    std::string_view name, op;
+  };
+  ThreadPool& pool_;
+  std::vector<Step> steps_;
+};
+
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(int threads) : pool_(threads) {}
 
   Device device() const override { return Device::cpu; }
+  Isa isa() const override { return active_isa(); }
   std::string description() const override {
     return fmt::format("{}, {} threads, {}", cpu_name(), pool_.size(), isa_name(active_isa()));
   }
   int team() const override { return pool_.size(); }
+  std::optional<size_t> free_memory() const override { return std::nullopt; }
 
   void* allocate(size_t bytes, std::string_view what) override {
     // Kernels walk weights and work memory in many streams at once: pages of 2 MiB spare them most of the TLB's misses. Only
@@ -49,31 +84,8 @@ class CpuBackend : public Backend {
   void pack(const KernelDef& kernel, const KernelCall& call, std::span<const TensorView> parts, void* packed) override {
     pool_.run([&](const Team& team) { kernel.pack(call, parts, packed, team); });
   }
-
-  bool run(const Plan& plan, std::span<const KernelCall> calls, const std::atomic<bool>* cancel,
-           Trace* trace) override {
-    // Member 0 looks at the flag and writes what it saw before the barrier; all act on it after. Two places in turn,
-    // so that the next look does not overwrite what a slower member has still to read.
-    bool stop[2] = {false, false};
-    bool finished = true;
-    pool_.run([&](const Team& team) {
-      const bool traces = trace != nullptr && team.index == 0;
-      Trace::Clock::time_point begin{};
-      for (size_t s = 0; s < calls.size(); ++s) {
-        if (traces) begin = Trace::Clock::now();
-        plan.steps[s].selection.kernel->launch(calls[s], team);
-        if (team.index == 0) stop[s % 2] = cancel != nullptr && cancel->load(std::memory_order_relaxed);
-        team.sync();
-        if (traces) {
-          const Node& node = plan.graph.nodes()[s];
-          trace->add(node.name, op_def(node.kind()).name, begin, Trace::Clock::now());
-        }
-        if (!stop[s % 2] || s + 1 == calls.size()) continue;
-        if (team.index == 0) finished = false;
-        return;
-      }
-    });
-    return finished;
+  std::unique_ptr<Recording> record(std::span<const BoundPlan> plans) override {
+    return std::make_unique<CpuRecording>(pool_, plans);
   }
   void run(const KernelDef& kernel, const KernelCall& call) override {
     pool_.run([&](const Team& team) { kernel.launch(call, team); });

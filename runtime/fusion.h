@@ -45,4 +45,10 @@ std::vector<PassReport> run_fusion(Graph& graph, const DisabledPasses& disabled,
 // nodes read are gone from `graph`. An empty graph results where nothing can move.
 Graph hoist(Graph& graph, std::span<const std::string_view> inputs, std::string name);
 
+// Makes one tensor of what a hoisted graph hands over, so that one row selects all of it: the outputs of `from`, all [R, n] of
+// one dtype, become columns of one output `name` [R, Σ n]. In each of the graphs that read them, the inputs that they feed,
+// [B, n], become slices of one input `name` [B, Σ n]; a graph that reads none stays as it is. Throws internal_error where the
+// values are not so.
+void join_handover(Graph& from, std::span<Graph* const> readers, const std::string& name);
+
 }  // namespace darkroom

@@ -102,4 +102,46 @@ Graph hoist(Graph& graph, std::span<const std::string_view> inputs, std::string 
   return hoisted;
 }
 
+void join_handover(Graph& from, std::span<Graph* const> readers, const std::string& name) {
+  if (from.outputs().empty()) return;
+  const Shape first = from.shape(from.outputs()[0].value);
+  const DType dtype = from.value(from.outputs()[0].value).dtype;
+  const ValueId whole = ValueId(from.values().size());
+  std::map<std::string, int64_t, std::less<>> columns;  // where each output begins
+  int64_t width = 0;
+  for (const GraphOutput& o : from.outputs()) {
+    const Value& v = from.value(o.value);
+    if (v.shape.rank() != 2 || v.shape[0] != first[0] || v.dtype != dtype || v.kind != ValueKind::activation ||
+        v.view.base != kNoValue)
+      throw internal_error("{}: {} is no column of {}", from.name(), o.name, name);
+    columns[o.name] = width;
+    width += v.shape[1];
+  }
+  for (const GraphOutput& o : from.outputs())
+    from.mutable_values()[size_t(o.value)].view = {whole, columns.at(o.name), {width, 1}};
+  from.mutable_values().push_back({});
+  Value& assembled = from.mutable_values().back();
+  assembled.kind = ValueKind::assembled;
+  assembled.shape = {first[0], width};
+  assembled.dtype = dtype;
+  from.mutable_outputs().clear();
+  from.output(name, whole);
+  from.check();
+
+  for (Graph* to : readers) {
+    const auto reads = [&](const Value& v) { return v.kind == ValueKind::input && columns.contains(v.name); };
+    const auto any = std::ranges::find_if(to->values(), reads);
+    if (any == to->values().end()) continue;
+    const int64_t rows = any->shape[0];
+    const ValueId source = ValueId(to->values().size());
+    for (Value& v : to->mutable_values()) {
+      if (!reads(v)) continue;
+      v.kind = ValueKind::view;
+      v.view = {source, columns.at(v.name), {width, 1}};
+    }
+    to->input(name, {rows, width}, dtype);
+    to->check();
+  }
+}
+
 }  // namespace darkroom

@@ -4,8 +4,10 @@
 
 namespace darkroom {
 
-std::unique_ptr<Backend> make_cuda_backend() {
-  throw resource_error("--device cuda: this build has no CUDA; use --device cpu");
+std::optional<std::string> why_no_cuda() { return "this build has no CUDA"; }
+
+std::unique_ptr<Backend> make_cuda_backend(int) {
+  throw resource_error("--device cuda: {}; use --device cpu", *why_no_cuda());
 }
 
 }  // namespace darkroom

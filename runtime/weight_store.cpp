@@ -57,43 +57,86 @@ void WeightStore::resolve(Graph& graph) const {
         graph.mutable_values()[size_t(node.inputs[i])].dtype = DType::f32;
 }
 
+WeightStore::Entry WeightStore::entry(const Plan& plan, const Step& step, const KernelCall& call, int slot) const {
+  const Node& node = plan.graph.nodes()[size_t(step.node)];
+  const Value& weight = plan.graph.value(node.inputs[size_t(slot)]);
+  Entry e;
+  switch (op_def(node.kind()).role(slot)) {
+    case SlotRole::activation:
+      return e;
+    case SlotRole::packed: {
+      const KernelDef& kernel = *step.selection.kernel;
+      e.key = fmt::format("{}:{}", kernel.pack_format, dtype_name(weight.dtype));
+      if (const auto* gemm = std::get_if<GemmAttrs>(&node.attrs); gemm && gemm->epilogue.geglu) e.key += ":geglu";
+      e.bytes = kernel.packed_bytes(call);
+      break;
+    }
+    case SlotRole::vector:
+      e.key = "vector";
+      e.bytes = size_t(weight.shape.elements()) * sizeof(float);
+      break;
+    case SlotRole::table:
+      if (backend_.device() == Device::cpu) return e;  // read where the file is mapped
+      e.key = fmt::format("table:{}", dtype_name(weight.dtype));
+      e.bytes = size_t(weight.shape.elements()) * dtype_size(weight.dtype);
+      break;
+  }
+  for (const std::string& name : weight.parts) e.key += ":" + name;
+  return e;
+}
+
+size_t WeightStore::missing_bytes(std::span<const Plan* const> plans) const {
+  std::map<std::string, size_t> missing;
+  for (const Plan* plan : plans)
+    for (const Step& step : plan->steps) {
+      const KernelCall call = plan->call(step);
+      for (int slot = 0; slot < kMaxInputs; ++slot) {
+        if (!call.in[slot].present()) continue;
+        const Entry e = entry(*plan, step, call, slot);
+        if (e.bytes > 0 && !memory_.contains(e.key)) missing[e.key] = e.bytes;
+      }
+    }
+  size_t total = 0;
+  for (const auto& [key, bytes] : missing) total += bytes;
+  return total;
+}
+
 void WeightStore::bind(const Plan& plan, const Step& step, KernelCall& call) {
   const Node& node = plan.graph.nodes()[size_t(step.node)];
   const OpDef& op = op_def(node.kind());
-  const KernelDef& kernel = *step.selection.kernel;
   for (int slot = 0; slot < op.inputs; ++slot) {
-    if (node.inputs[size_t(slot)] == kNoValue || op.role(slot) == SlotRole::activation) continue;
+    const SlotRole role = op.role(slot);
+    if (node.inputs[size_t(slot)] == kNoValue || role == SlotRole::activation) continue;
     const Value& weight = plan.graph.value(node.inputs[size_t(slot)]);
-    if (op.role(slot) == SlotRole::table) {
+    const Entry e = entry(plan, step, call, slot);
+    if (e.bytes == 0) {
       call.in[slot].data = parts(weight, /*with_data=*/true)[0].data;
       continue;
     }
-    const bool packed = op.role(slot) == SlotRole::packed;
-    std::string key = packed ? fmt::format("{}:{}", kernel.pack_format, dtype_name(weight.dtype)) : "vector";
-    if (const auto* gemm = std::get_if<GemmAttrs>(&node.attrs); gemm && gemm->epilogue.geglu && packed) key += ":geglu";
-    for (const std::string& name : weight.parts) key += ":" + name;
-
     void* memory = nullptr;
-    if (const auto found = memory_.find(key); found != memory_.end()) {
+    if (const auto found = memory_.find(e.key); found != memory_.end()) {
       memory = found->second.data();
-    } else if (packed) {
-      const std::vector<TensorView> views = parts(weight, /*with_data=*/true);
-      memory = allocate(kernel.packed_bytes(call), key);
-      backend_.pack(kernel, call, views, memory);
-      release(weight);
     } else {
-      // Small ones, for kernels to read as they are: in f32.
-      std::vector<float> values;
-      for (const std::string& name : weight.parts) {
-        const WeightView v = source_.find(name);
-        const size_t at = values.size();
-        values.resize(at + size_t(v.shape.elements()));
-        read_elements(v.dtype, v.data, 0, v.shape.elements(), values.data() + at);
+      const std::vector<TensorView> views = parts(weight, /*with_data=*/true);
+      memory = allocate(e.bytes, e.key);
+      if (role == SlotRole::packed) {
+        backend_.pack(*step.selection.kernel, call, views, memory);
+        release(weight);
+      } else if (role == SlotRole::table) {
+        backend_.upload(memory, views[0].data, e.bytes);
+      } else {
+        // Small ones, for kernels to read as they are: in f32.
+        std::vector<float> values;
+        for (const std::string& name : weight.parts) {
+          const WeightView v = source_.find(name);
+          const size_t at = values.size();
+          values.resize(at + size_t(v.shape.elements()));
+          read_elements(v.dtype, v.data, 0, v.shape.elements(), values.data() + at);
+        }
+        backend_.upload(memory, values.data(), values.size() * sizeof(float));
       }
-      memory = allocate(values.size() * sizeof(float), key);
-      backend_.upload(memory, values.data(), values.size() * sizeof(float));
     }
-    if (packed)
+    if (role == SlotRole::packed)
       call.packed = memory;
     else
       call.in[slot].data = memory;

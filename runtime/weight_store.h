@@ -26,8 +26,16 @@ class WeightStore {
   void bind(const Plan& plan, const Step& step, KernelCall& call);
 
   size_t bytes() const { return bytes_; }
+  // What bind() would allocate for all steps of these plans together. The plans' weights must be resolved.
+  size_t missing_bytes(std::span<const Plan* const> plans) const;
 
  private:
+  // One weight of a step as the store keeps it: its name there, and its size. 0 bytes: given as the source has it.
+  struct Entry {
+    std::string key;
+    size_t bytes = 0;
+  };
+  Entry entry(const Plan& plan, const Step& step, const KernelCall& call, int slot) const;
   std::vector<TensorView> parts(const Value& weight, bool with_data) const;
   void release(const Value& weight) const;
   void* allocate(size_t bytes, const std::string& key);

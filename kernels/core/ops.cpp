@@ -239,17 +239,54 @@ Shape infer(const Operands& o, const TimestepEmbeddingAttrs& a) {
   return t.rank() == 1 ? Shape{t[0], a.dim} : Shape{t[0], t[1] * a.dim};
 }
 
-Shape infer(const Operands& o, const SamplerUpdateAttrs&) {
-  using S = SamplerUpdateAttrs;
-  o.need(S::kCoefficients, "coefficients", 1, 1);
-  o.need(S::kFirst, "x_1", 1, 4);
-  int n = 0;
-  while (n < op_def(OpKind::sampler_update).inputs - 1 && o.has(S::kFirst + n)) {
-    o.want(S::kFirst + n, "input", o.shape(S::kFirst));
-    ++n;
+// What all ops of the loop read: the table, and which row of it is meant.
+void need_calls(const Operands& o, int calls, int index) {
+  o.need(calls, "calls", 2, 2);
+  o.ensure(o.shape(calls)[1] == kLoopCallWords, "a row of calls is no LoopCall");
+  o.need(index, "index", 1, 1);
+  o.want(index, "index", Shape{1});
+}
+
+Shape infer(const Operands& o, const LoopInputAttrs& a) {
+  using S = LoopInputAttrs;
+  need_calls(o, S::kCalls, S::kIndex);
+  o.need(S::kSlots, "slots", 4, 4);
+  o.ensure(a.batch > 0, "the batch must be positive");
+  const Shape& slots = o.shape(S::kSlots);
+  int64_t channels = slots[3];
+  if (o.has(S::kExtra)) {
+    o.need(S::kExtra, "extra", 3, 3);
+    o.want(S::kExtra, "extra", Shape{slots[1], slots[2], o.shape(S::kExtra)[2]});
+    channels += o.shape(S::kExtra)[2];
   }
-  o.want(S::kCoefficients, "coefficients", Shape{n});
-  return o.shape(S::kFirst);
+  return {a.batch, slots[1], slots[2], channels};
+}
+
+Shape infer(const Operands& o, const LoopUpdateAttrs&) {
+  using S = LoopUpdateAttrs;
+  need_calls(o, S::kCalls, S::kIndex);
+  o.need(S::kSlots, "slots", 4, 4);
+  const Shape& slots = o.shape(S::kSlots);
+  o.ensure(slots[0] > kLoopNoise && slots[0] <= LoopCall::kMaxSlots, "there must be 3 to 8 slots");
+  o.need(S::kModel, "model", 4, 4);
+  o.ensure(o.shape(S::kModel)[0] <= 2, "the batch must be 1 or 2");
+  o.want(S::kModel, "model", Shape{o.shape(S::kModel)[0], slots[1], slots[2], slots[3]});
+  o.ensure(o.has(S::kKeep) == o.has(S::kImage) && o.has(S::kKeep) == o.has(S::kStart),
+           "keep, image and start come together");
+  for (const int slot : {S::kKeep, S::kImage, S::kStart})
+    if (o.has(slot)) o.want(slot, "keep, image or start", Shape{slots[1], slots[2], slots[3]});
+  return slots;
+}
+
+Shape infer(const Operands& o, const LoopAdvanceAttrs&) {
+  o.need(LoopAdvanceAttrs::kIndex, "index", 1, 1);
+  o.want(LoopAdvanceAttrs::kIndex, "index", Shape{1});
+  return {1};
+}
+
+Shape infer(const Operands& o, const ToRgbAttrs&) {
+  o.need(ToRgbAttrs::kX, "x", 1, 4);
+  return o.shape(ToRgbAttrs::kX);
 }
 
 double matrix_flops(const OpAttrs& attrs, std::span<const TensorView> in, const TensorView& out) {

@@ -13,9 +13,10 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/group_norm/group_norm.h"
 #include "kernels/layer_norm/layer_norm.h"
-#include "kernels/sampler_update/sampler_update.h"
+#include "kernels/loop/loop.h"
 #include "kernels/softmax/softmax.h"
 #include "kernels/timestep_embedding/timestep_embedding.h"
+#include "kernels/to_rgb/to_rgb.h"
 #include "kernels/upsample/upsample.h"
 
 namespace darkroom {
@@ -30,7 +31,8 @@ enum class OpKind : int {
 using OpAttrs = std::variant<GemmAttrs, MatmulAttrs, Conv2dAttrs, NormConv2dAttrs, AttentionAttrs, GroupNormAttrs,
                              GroupNormSiluAttrs, GroupNormStatsAttrs, LayerNormAttrs, SoftmaxAttrs, UnaryAttrs,
                              AddAttrs, GegluAttrs, ConcatAttrs, UpsampleAttrs, EmbeddingAttrs, SelectRowsAttrs,
-                             TimestepEmbeddingAttrs, SamplerUpdateAttrs>;
+                             TimestepEmbeddingAttrs, LoopInputAttrs, LoopUpdateAttrs, LoopAdvanceAttrs,
+                             ToRgbAttrs>;
 
 #define DARKROOM_OP(name, attrs, inputs, replaces) \
   static_assert(std::is_same_v<std::variant_alternative_t<size_t(OpKind::name), OpAttrs>, attrs>);

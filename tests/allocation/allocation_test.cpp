@@ -4,8 +4,7 @@
 #include <atomic>
 #include <cstdlib>
 
-#include "model/denoiser.h"
-#include "model/latent_ops.h"
+#include "model/loop.h"
 #include "tests/support/graph_run.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -64,18 +63,24 @@ TEST(Allocation, NoneInAStepOfTheLoop) {
   SessionOptions options;
   options.threads = 2;
   Session session(weights, options);
-  Denoiser denoiser(session, config, {2, 8, 8, 11, DType::f32});
+  Loop loop(session, config, {2, 8, 8, 11, DType::f32});
   Conditioning conditioning;
   conditioning.context.resize(2 * 11 * 24, 0.1f);
-  denoiser.prepare(conditioning, {900, 500, 100});
-  std::vector<float> sample(2 * 8 * 8 * 4, 0.5f), out(sample.size());
-  denoiser.bind(sample.data(), out.data());
-  LatentOps ops(session, 8 * 8 * 4);
-  const auto step = [&](size_t i) {
-    denoiser.run(i);
-    float* const halves[] = {out.data(), out.data() + 256};
-    const float mix[] = {-6.5f, 7.5f};
-    ops.combine(mix, halves, sample.data());
+  SamplerOptions sampler;
+  sampler.sampler = "euler_a";
+  sampler.steps = 3;
+  const SamplerProgram program = make_program({}, sampler);
+  LoopRequest request;
+  request.program = &program;
+  request.conditioning = &conditioning;
+  request.guided_calls = 2;  // the third runs alone
+  request.guidance = 7.5f;
+  request.latents.assign(8 * 8 * 4, 0.5f);
+  loop.begin(request);
+  const std::vector<float> noise(request.latents);
+  const auto step = [&] {
+    loop.write_noise(noise);
+    loop.run();
   };
   const long begin = allocations.load();
   {
@@ -83,10 +88,10 @@ TEST(Allocation, NoneInAStepOfTheLoop) {
     ASSERT_EQ(counted.size(), 1000u);
   }
   ASSERT_GT(allocations.load(), begin) << "the counter does not count";
-  step(0);
+  step();
   const long before = allocations.load();
-  step(1);
-  step(2);
+  step();
+  step();
   EXPECT_EQ(allocations.load() - before, 0);
 #endif
 }

@@ -173,15 +173,5 @@ TEST(TimestepEmbedding, WholeFractionalAndSideBySide) {
       }
 }
 
-TEST(SamplerUpdate, OneToEightTermsSameBits) {
-  for (int terms = 1; terms <= 8; ++terms) {
-    CallMemory call(SamplerUpdateAttrs{});
-    call.fill(SamplerUpdateAttrs::kCoefficients, {terms}, DType::f32);
-    for (int k = 0; k < terms; ++k) call.fill(SamplerUpdateAttrs::kFirst + k, {2, 4, 5, 251}, DType::f32);
-    call.set_output(DType::f32);
-    expect_kernels_agree(call, OpKind::sampler_update, 0.0);
-  }
-}
-
 }  // namespace
 }  // namespace darkroom::testing

@@ -55,16 +55,12 @@ void compare_text_part(Subject& subject, const Safetensors& golden, Report& repo
     eos.push_back(int32_t(std::max_element(row, row + shape[1]) - row));
   }
   const auto program = subject.session.compile(build_clip(config, "text_encoder", options));
-  program->bind("input_ids", ids.data());
-  program->bind("eos_index", eos.data());
+  program->write("input_ids", ids);
+  program->write("eos_index", eos);
   std::map<std::string, std::vector<float>> outputs;
-  for (const GraphOutput& o : program->plan().graph.outputs()) {
-    outputs[o.name].assign(size_t(program->plan().graph.shape(o.value).elements()), NAN);
-    program->bind(o.name, outputs[o.name].data());
-  }
   {
     Timer timer("text");
-    program->run();
+    outputs = run_for_outputs(*program);
   }
   const double limit = report.limits().network;
   report.compare("text last_hidden_state", outputs.at("hidden"), tensor(golden, "text.last_hidden_state"), limit);
@@ -87,10 +83,12 @@ void compare_unet_part(Subject& subject, const Safetensors& golden, Report& repo
   }
   denoiser.prepare(c, {500.0});
   std::vector<float> sample = to_nhwc(input("@latent", batch * 4 * L * L), batch, 4, L, L), out(sample.size(), NAN);
-  denoiser.bind(sample.data(), out.data());
+  denoiser.step().write("sample", sample);
+  denoiser.step().write("noise_pred", out);
   for (int run = 0; run < 2; ++run) {
     Timer timer(run == 0 ? "unet, first run" : "unet");
     denoiser.run(0);
+    denoiser.step().read("noise_pred", out);
   }
   report.compare("unet out", to_nchw(out, batch, L, L, 4), tensor(golden, "unet.out"), report.limits().network);
 }

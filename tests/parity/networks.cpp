@@ -30,6 +30,18 @@ std::set<std::string> cases_of(const Safetensors& file, const std::string& suffi
 
 }  // namespace
 
+std::map<std::string, std::vector<float>> run_for_outputs(Program& program) {
+  std::map<std::string, std::vector<float>> outputs;
+  const Graph& graph = program.plan().graph;
+  for (const GraphOutput& o : graph.outputs()) {
+    outputs[o.name].assign(size_t(graph.shape(o.value).elements()), NAN);
+    program.write(o.name, outputs[o.name]);
+  }
+  program.run();
+  for (auto& [name, values] : outputs) program.read(name, values);
+  return outputs;
+}
+
 void compare_text(Subject& subject, const std::string& component, const Safetensors& golden, Report& report) {
   const std::string where = component + "/config.json";
   const ClipTextConfig config = parse_clip_text_config(subject.checkpoint.required_text(where), where);
@@ -37,7 +49,6 @@ void compare_text(Subject& subject, const std::string& component, const Safetens
   std::vector<int32_t> ids, eos;
   for (float x : tensor(golden, "input_ids")) ids.push_back(int32_t(x));
   for (float x : tensor(golden, "eos_index")) eos.push_back(int32_t(x));
-  const auto rows = [&](int64_t width) { return std::vector<float>(size_t(shape[0] * shape[1] * width), NAN); };
 
   ClipGraphOptions options;
   options.batch = shape[0];
@@ -46,14 +57,9 @@ void compare_text(Subject& subject, const std::string& component, const Safetens
   options.pooled = options.all_hidden = true;
   {
     const auto program = subject.session.compile(build_clip(config, component, options));
-    program->bind("input_ids", ids.data());
-    program->bind("eos_index", eos.data());
-    std::map<std::string, std::vector<float>> outputs;
-    for (const GraphOutput& o : program->plan().graph.outputs()) {
-      outputs[o.name].assign(size_t(program->plan().graph.shape(o.value).elements()), NAN);
-      program->bind(o.name, outputs[o.name].data());
-    }
-    program->run();
+    program->write("input_ids", ids);
+    program->write("eos_index", eos);
+    const std::map<std::string, std::vector<float>> outputs = run_for_outputs(*program);
     for (int64_t i = 0; i <= config.num_hidden_layers; ++i) {
       const std::string name = "hidden_states." + std::to_string(i);
       report.compare(component + " " + name, outputs.at(name), tensor(golden, name), report.limits().network);
@@ -71,11 +77,9 @@ void compare_text(Subject& subject, const std::string& component, const Safetens
     if (!k.starts_with("clip_skip.")) continue;
     options.layers = config.num_hidden_layers - std::stoll(k.substr(10));
     const auto program = subject.session.compile(build_clip(config, component, options));
-    std::vector<float> hidden = rows(config.hidden_size);
-    program->bind("input_ids", ids.data());
-    program->bind("hidden", hidden.data());
-    program->run();
-    report.compare(component + " " + k, hidden, tensor(golden, k), report.limits().network);
+    program->write("input_ids", ids);
+    report.compare(component + " " + k, run_for_outputs(*program).at("hidden"), tensor(golden, k),
+                   report.limits().network);
   }
 }
 
@@ -94,23 +98,17 @@ void compare_unet(Subject& subject, const Safetensors& golden, Report& report) {
     options.int8 = subject.int8;
     // The whole graph, so that each sample has a time of its own.
     const auto program = subject.session.compile(build_unet(config, options));
-    std::vector<float> sample = to_nhwc(tensor(golden, c + ".sample"), shape[0], shape[1], shape[2], shape[3]);
-    std::vector<float> time = tensor(golden, c + ".timestep"), context = tensor(golden, c + ".encoder_hidden_states"),
-                       text, ids;
-    std::vector<float> out(size_t(shape[0] * shape[2] * shape[3] * config.out_channels), NAN);
-    program->bind("sample", sample.data());
-    program->bind("timestep", time.data());
-    program->bind("context", context.data());
+    program->write("sample", to_nhwc(tensor(golden, c + ".sample"), shape[0], shape[1], shape[2], shape[3]));
+    program->write("timestep", tensor(golden, c + ".timestep"));
+    program->write("context", tensor(golden, c + ".encoder_hidden_states"));
     if (config.text_time) {
-      text = tensor(golden, c + ".text_embeds");
-      ids = tensor(golden, c + ".time_ids");
-      program->bind("text_embeds", text.data());
-      program->bind("time_ids", ids.data());
+      program->write("text_embeds", tensor(golden, c + ".text_embeds"));
+      program->write("time_ids", tensor(golden, c + ".time_ids"));
     }
-    program->bind("noise_pred", out.data());
-    program->run();
-    report.compare("unet " + c, to_nchw(out, shape[0], shape[2], shape[3], config.out_channels),
-                   tensor(golden, c + ".out"), report.limits().network);
+    report.compare(
+        "unet " + c,
+        to_nchw(run_for_outputs(*program).at("noise_pred"), shape[0], shape[2], shape[3], config.out_channels),
+        tensor(golden, c + ".out"), report.limits().network);
   }
 }
 
@@ -118,26 +116,18 @@ std::vector<float> run_decoder(Subject& subject, const std::vector<float>& z, co
   const VaeConfig config = parse_vae_config(subject.checkpoint.required_text("vae/config.json"), "vae/config.json");
   VaeGraphOptions options{shape[0], shape[2], shape[3], subject.dtype};
   const auto program = subject.session.compile(build_vae_decoder(config, options));
-  std::vector<float> in = to_nhwc(z, shape[0], shape[1], shape[2], shape[3]);
+  program->write("z", to_nhwc(z, shape[0], shape[1], shape[2], shape[3]));
   const int64_t h = shape[2] * config.factor(), w = shape[3] * config.factor();
-  std::vector<float> image(size_t(shape[0] * h * w * config.out_channels), NAN);
-  program->bind("z", in.data());
-  program->bind("image", image.data());
-  program->run();
-  return to_nchw(image, shape[0], h, w, config.out_channels);
+  return to_nchw(run_for_outputs(*program).at("image"), shape[0], h, w, config.out_channels);
 }
 
 Posterior run_encoder(Subject& subject, const std::vector<float>& image, const std::vector<int64_t>& shape) {
   const VaeConfig config = parse_vae_config(subject.checkpoint.required_text("vae/config.json"), "vae/config.json");
   VaeGraphOptions options{shape[0], shape[2], shape[3], subject.dtype};
   const auto program = subject.session.compile(build_vae_encoder(config, options));
-  std::vector<float> in = to_nhwc(image, shape[0], shape[1], shape[2], shape[3]);
+  program->write("image", to_nhwc(image, shape[0], shape[1], shape[2], shape[3]));
   const Shape out = program->plan().graph.shape(program->plan().graph.outputs()[0].value);
-  std::vector<float> moments(size_t(out.elements()), NAN);
-  program->bind("image", in.data());
-  program->bind("moments", moments.data());
-  program->run();
-  const std::vector<float> nchw = to_nchw(moments, out[0], out[1], out[2], out[3]);
+  const std::vector<float> nchw = to_nchw(run_for_outputs(*program).at("moments"), out[0], out[1], out[2], out[3]);
   Posterior p;
   const size_t half = size_t(out[1] * out[2] * out[3] / 2);
   for (int64_t b = 0; b < out[0]; ++b) {

@@ -2,6 +2,7 @@
 // tests/golden/outputs/*: text encoders, UNet, autoencoder, whole trajectories.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -10,7 +11,7 @@
 
 #include "model/checkpoint.h"
 #include "model/configs.h"
-#include "model/denoiser.h"
+#include "model/loop.h"
 #include "tests/support/golden.h"
 
 namespace darkroom::parity {
@@ -55,6 +56,9 @@ struct Subject {
 
 std::vector<float> to_nhwc(const std::vector<float>& x, int64_t b, int64_t c, int64_t h, int64_t w);
 std::vector<float> to_nchw(const std::vector<float>& x, int64_t b, int64_t h, int64_t w, int64_t c);
+
+// Runs a program whose inputs are written. Outputs, all f32, begin as NaN.
+std::map<std::string, std::vector<float>> run_for_outputs(Program& program);
 
 void compare_text(Subject& subject, const std::string& component, const Safetensors& golden, Report& report);
 void compare_unet(Subject& subject, const Safetensors& golden, Report& report);

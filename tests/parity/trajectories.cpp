@@ -15,18 +15,6 @@ namespace {
 
 using testing::tensor;
 
-// In f32, as the engine's sampler_update does it.
-void apply(const SamplerStep& step, std::vector<std::vector<float>>& slots) {
-  for (const SlotUpdate& update : step.updates) {
-    std::vector<float> result(slots[0].size(), 0.0f);
-    for (size_t k = 0; k < kSlots; ++k)
-      if (update.value.c[k] != 0)
-        for (size_t i = 0; i < result.size(); ++i)
-          result[i] = std::fma(float(update.value.c[k]), slots[k][i], result[i]);
-    slots[size_t(update.slot)] = std::move(result);
-  }
-}
-
 struct Common {
   std::vector<float> noise, init_latents;
   Conditioning conditioning;
@@ -58,22 +46,22 @@ void run_one(Subject& subject, const UNetConfig& config, const Common& common, c
   graph.tokens = common.tokens;
   graph.dtype = subject.dtype;
   graph.int8 = subject.int8;
-  Denoiser denoiser(subject.session, config, graph);
-  std::vector<double> times;
-  for (const SamplerStep& s : program.steps) times.push_back(s.timestep);
-  denoiser.prepare(common.conditioning, times);
-  std::vector<float> sample(2 * n), out(2 * n);
-  denoiser.bind(sample.data(), out.data());
-
-  std::vector<std::vector<float>> slots(kSlots, std::vector<float>(n, 0.0f));
   const bool image = name.find("img2img") != std::string::npos;
   const std::vector<float> noise = nhwc(common.noise, 0), init = nhwc(common.init_latents, 0);
+  LoopRequest request;
+  request.program = &program;
+  request.conditioning = &common.conditioning;
+  request.guided_calls = int(program.steps.size());
+  request.guidance = guidance;
   for (size_t i = 0; i < n; ++i)
-    slots[kSlotX][i] = image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i]
-                             : float(program.init_noise_sigma) * noise[i];
+    request.latents.push_back(image ? float(program.image_signal) * init[i] + float(program.image_noise) * noise[i]
+                                    : float(program.init_noise_sigma) * noise[i]);
+  Loop loop(subject.session, config, graph);
+  loop.begin(request);
 
   const std::vector<float> golden_times = tensor(golden, "timesteps");
-  std::vector<float> my_times(times.begin(), times.end());
+  std::vector<float> my_times;
+  for (const SamplerStep& step : program.steps) my_times.push_back(float(step.timestep));
   report.compare(name + " timesteps", my_times, golden_times, 1e-6);
   if (golden.find("sigmas")) {
     std::vector<float> sigmas(program.sigmas.begin() + options.begin * program.calls_per_step, program.sigmas.end());
@@ -83,24 +71,20 @@ void run_one(Subject& subject, const UNetConfig& config, const Common& common, c
   }
   const std::vector<float> latents = tensor(golden, "latents"), predictions = tensor(golden, "noise_pred");
   const std::vector<float> draws = golden.find("step_noise") ? tensor(golden, "step_noise") : std::vector<float>();
-  report.compare(name + " start", to_nchw(slots[kSlotX], 1, H, W, C),
+  report.compare(name + " start", to_nchw(request.latents, 1, H, W, C),
                  {latents.begin(), latents.begin() + std::ptrdiff_t(n)}, 0);
   size_t drawn = 0;
   for (size_t s = 0; s < program.steps.size(); ++s) {
-    const SamplerStep& step = program.steps[s];
-    for (size_t i = 0; i < n; ++i) sample[i] = sample[n + i] = float(step.input_scale) * slots[kSlotX][i];
-    denoiser.run(s);
-    for (size_t i = 0; i < n; ++i) slots[kSlotModel][i] = out[i] + guidance * (out[n + i] - out[i]);
-    if (step.draws) slots[kSlotNoise] = nhwc(draws, drawn++);
+    if (program.steps[s].draws) loop.write_noise(nhwc(draws, drawn++));
+    loop.run();
     if ((s + 1) * n <= predictions.size() && s + 1 == program.steps.size())
-      report.compare(fmt::format("{} noise_pred {}", name, s), slots[kSlotModel], nhwc(predictions, s), 0);
-    apply(step, slots);
+      report.compare(fmt::format("{} noise_pred {}", name, s), loop.read(kSlotModel), nhwc(predictions, s), 0);
     if (s + 1 < program.steps.size() && s % 4 == 0)
-      report.compare(fmt::format("{} latents {}", name, s + 1), slots[kSlotX], nhwc(latents, s + 1), 0);
+      report.compare(fmt::format("{} latents {}", name, s + 1), loop.read(kSlotX), nhwc(latents, s + 1), 0);
   }
-  report.compare(name + " last latents", slots[kSlotX], nhwc(latents, program.steps.size()),
-                 report.limits().trajectory);
-  if (final_latents) *final_latents = to_nchw(slots[kSlotX], 1, H, W, C);
+  const std::vector<float> last = loop.read(kSlotX);
+  report.compare(name + " last latents", last, nhwc(latents, program.steps.size()), report.limits().trajectory);
+  if (final_latents) *final_latents = to_nchw(last, 1, H, W, C);
 }
 
 }  // namespace

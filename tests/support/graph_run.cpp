@@ -57,47 +57,51 @@ Named random_inputs(const Graph& graph) {
   return inputs;
 }
 
-Named run_graph(Graph graph, const WeightSource& weights, const Named& inputs, const PlanOptions& options) {
+Named run_graph(Graph graph, const WeightSource& weights, const Named& inputs, const PlanOptions& options,
+                PlanCheck* check) {
   const std::unique_ptr<Backend> backend = make_cpu_backend(options.threads);
   WeightStore store(weights, *backend);
   store.resolve(graph);
   const Plan plan = make_plan(std::move(graph), options);
   Arena arena(*backend);
   Executable executable(plan, *backend, arena, store);
-  std::map<std::string, std::vector<float>> floats;
-  std::map<std::string, std::vector<int32_t>> integers;
-  std::map<std::string, std::vector<bf16_t>> halves;
   for (const Value& v : plan.graph.values()) {
     if (v.kind != ValueKind::input) continue;
     const auto found = inputs.find(v.name);
     if (found == inputs.end() || int64_t(found->second.size()) != v.shape.elements())
       throw std::runtime_error("no input " + v.name + " of that size");
     if (v.dtype == DType::i32) {
-      integers[v.name].assign(found->second.begin(), found->second.end());
-      executable.bind(v.name, integers[v.name].data());
+      const std::vector<int32_t> integers(found->second.begin(), found->second.end());
+      executable.write(v.name, std::as_bytes(std::span(integers)));
     } else if (v.dtype == DType::bf16) {
-      for (float x : found->second) halves[v.name].push_back(to_bf16(x));
-      executable.bind(v.name, halves[v.name].data());
+      std::vector<bf16_t> halves;
+      for (float x : found->second) halves.push_back(to_bf16(x));
+      executable.write(v.name, std::as_bytes(std::span(halves)));
     } else {
-      floats[v.name] = found->second;
-      executable.bind(v.name, floats[v.name].data());
+      executable.write(v.name, std::as_bytes(std::span(found->second)));
     }
   }
-  Named results;
+  // Outputs begin as NaN: what is not written shows.
   for (const GraphOutput& o : plan.graph.outputs()) {
     const size_t n = size_t(plan.graph.shape(o.value).elements());
+    const std::vector<bf16_t> halves(n, bf16_t{0x7fc0});
+    const std::vector<float> floats(n, NAN);
+    executable.write(o.name, plan.graph.value(o.value).dtype == DType::bf16 ? std::as_bytes(std::span(halves))
+                                                                            : std::as_bytes(std::span(floats)));
+  }
+  Runner(*backend, {&executable}, nullptr, check).run();
+  Named results;
+  for (const GraphOutput& o : plan.graph.outputs()) {
+    std::vector<float>& result = results[o.name];
+    result.resize(size_t(plan.graph.shape(o.value).elements()));
     if (plan.graph.value(o.value).dtype == DType::bf16) {
-      halves["out " + o.name].assign(n, bf16_t{0x7fc0});
-      executable.bind(o.name, halves["out " + o.name].data());
+      std::vector<bf16_t> halves(result.size());
+      executable.read(o.name, std::as_writable_bytes(std::span(halves)));
+      for (size_t i = 0; i < halves.size(); ++i) result[i] = to_float(halves[i]);
     } else {
-      results[o.name].assign(n, NAN);
-      executable.bind(o.name, results[o.name].data());
+      executable.read(o.name, std::as_writable_bytes(std::span(result)));
     }
   }
-  executable.run();
-  for (const GraphOutput& o : plan.graph.outputs())
-    if (plan.graph.value(o.value).dtype == DType::bf16)
-      for (bf16_t x : halves["out " + o.name]) results[o.name].push_back(to_float(x));
   return results;
 }
 

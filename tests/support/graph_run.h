@@ -36,7 +36,8 @@ using Named = std::map<std::string, std::vector<float>>;
 // Inputs for the graph drawn from their names: normal; "timestep" 0 … 999; ids 0 … 99.
 Named random_inputs(const Graph& graph);
 
-// Plans and runs. Inputs that `inputs` lacks are an error.
-Named run_graph(Graph graph, const WeightSource& weights, const Named& inputs, const PlanOptions& options = {});
+// Plans and runs. Inputs that `inputs` lacks are an error. With a check, the run goes through it.
+Named run_graph(Graph graph, const WeightSource& weights, const Named& inputs, const PlanOptions& options = {},
+                PlanCheck* check = nullptr);
 
 }  // namespace darkroom::testing

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "runtime/backend.h"
 #include "tests/support/files.h"
 #include "tests/support/golden.h"
 
@@ -94,6 +95,15 @@ TEST(Sdrun, SwitchesFusionsAndKernels) {
   EXPECT_EQ(trace.find("\"cat\":\"group_norm_silu\""), std::string::npos);
 }
 
+TEST(Sdrun, ChecksItselfAndSaysWhereItRuns) {
+  TemporaryFolder f;
+  const CommandResult r = sdrun("-m " + kModel + " a --steps 2 -W 64 -H 64 --device cpu --check -o " + f.file("a.png"));
+  EXPECT_EQ(r.exit_code, 0) << r.output;
+  EXPECT_NE(r.output.find("cpu: "), std::string::npos) << r.output;
+  EXPECT_NE(r.output.find("(asked for)"), std::string::npos) << r.output;
+  EXPECT_NE(r.output.find("plans agree with ref"), std::string::npos) << r.output;
+}
+
 struct Wrong {
   const char *name, *arguments;
   int exit_code;
@@ -101,6 +111,7 @@ struct Wrong {
 };
 class WrongArguments : public ::testing::TestWithParam<Wrong> {};
 TEST_P(WrongArguments, OneLineAndAnExitCode) {
+  if (std::string(GetParam().name) == "no_gpu" && !why_no_cuda()) GTEST_SKIP() << "there is a GPU";
   TemporaryFolder f;
   write_file(f.file("junk.sdw"), std::string(1000, 'x'));
   std::string arguments = GetParam().arguments;
@@ -127,7 +138,8 @@ INSTANTIATE_TEST_SUITE_P(All, WrongArguments,
                                            Wrong{"junk_model", "-m @F/junk.sdw a", 3, "no .sdw file"},
                                            Wrong{"folder_without_model", "-m @F a", 3, "model_index.json"},
                                            Wrong{"junk_image", "-m @M a -i @F/junk.sdw", 3, "no PNG, JPEG or WebP"},
-                                           Wrong{"device", "-m @M a --device cuda", 4, "no CUDA"},
+                                           Wrong{"device", "-m @M a --device tpu", 2, "cpu, cuda and auto"},
+                                           Wrong{"no_gpu", "-m @M a --device cuda", 4, "use --device cpu"},
                                            Wrong{"utf8", "-m @M \"$(printf '\\377')\"", 2, "UTF-8"}),
                          [](const auto& info) { return std::string(info.param.name); });
 

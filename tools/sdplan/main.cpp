@@ -26,7 +26,7 @@ int run(int argc, char** argv) {
   app.footer(
       "Examples:\n  sdplan -m sd15.sdw --graph unet\n  sdplan -m sd15.sdw --html plan.html\n  sdplan -m sd15.sdw "
       "--no-fuse group_norm_silu --json - | less");
-  std::string model, dtype = "f32", quantize = "none", only, json, html;
+  std::string model, dtype = "f32", quantize = "none", device = "cpu", only, json, html;
   std::vector<std::string> disabled, kernels;
   int width = 0, height = 0, threads = default_threads();
   int64_t batch = 2, tokens = 77;
@@ -39,9 +39,12 @@ int run(int argc, char** argv) {
   app.add_option("--graph", only,
                  "only this one: text_encoder text_encoder_2 unet unet_prompt unet_schedule vae_decoder vae_encoder")
       ->type_name("NAME");
-  app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
   app.add_option("--quantize", quantize, "int8: the UNet's linear layers multiply whole numbers")
       ->check(CLI::IsMember({"none", "int8"}))
+      ->capture_default_str();
+  app.add_option("--device", device, "the device that the plans are for")
+      ->type_name("cpu|cuda|auto")
       ->capture_default_str();
   app.add_option("--threads", threads, "threads")
       ->check(CLI::Range(1, int(ThreadPool::kMaxThreads)))
@@ -57,7 +60,8 @@ int run(int argc, char** argv) {
   if (!parse_arguments(app, argc, argv, &exit_code)) return exit_code;
 
   PipelineOptions options;
-  options.dtype = dtype == "bf16" ? DType::bf16 : DType::f32;
+  options.dtype = parse_dtype(dtype);
+  options.session.device = choose_device(device).device;
   options.int8 = quantize == "int8";
   options.session.threads = threads;
   options.session.exact = exact;

@@ -24,7 +24,7 @@ using namespace darkroom;
 struct Arguments {
   std::vector<std::string> prompts, more_prompts, embeddings, disabled_passes, kernels;
   std::string prompts_file, model, output = "out.png", negative, sampler, schedule, spacing, rng = "cpu",
-                                   device = "cpu", dtype = "f32", quantize = "none", image, mask, trace, from_image;
+                                   device = "auto", dtype = "f32", quantize = "none", image, mask, trace, from_image;
   int width = 0, height = 0, steps = 0, clip_skip = 0, reuse_deep = 1, vae_tile = 0, threads = default_threads();
   int64_t batch_count = 1;
   uint64_t seed = 0;
@@ -33,7 +33,7 @@ struct Arguments {
   ModelOptions model_options;
   double cache_limit = 20;
   bool no_cache = false;
-  bool quiet = false, exact = false, has_negative = false, has_cfg = false, has_eta = false;
+  bool quiet = false, exact = false, check = false, has_negative = false, has_cfg = false, has_eta = false;
   LoraOptions loras;
 };
 
@@ -106,10 +106,16 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--mask", a.mask, "paint only where this picture is white")->type_name("FILE");
   app.add_option("--from-image", a.from_image, "repeat what a PNG says about how it was made; arguments given here win")
       ->type_name("FILE");
-  app.add_option("--device", a.device, "where to compute")->type_name("cpu|cuda")->capture_default_str();
+  app.add_option("--device", a.device, "where to compute; auto: on a GPU where there is one")
+      ->type_name("cpu|cuda|auto")
+      ->capture_default_str();
   app.add_option("--threads", a.threads, "threads")->type_name("N")->capture_default_str();
-  app.add_option("--dtype", a.dtype, "type of activations: f32 or bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+  app.add_option("--dtype", a.dtype, "type of activations: f32, bf16, or on a GPU f16")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->capture_default_str();
+  app.add_option("--vae-tile", a.vae_tile,
+                 "decode by overlapping tiles of this side, for less memory (pixels; 0: as a whole)")
+      ->type_name("N")
       ->capture_default_str();
   app.add_option("--quantize", a.quantize, "int8: the UNet's linear layers multiply whole numbers")
       ->check(CLI::IsMember({"none", "int8"}))
@@ -127,6 +133,8 @@ void declare(CLI::App& app, Arguments& a) {
       ->type_name("OP:VARIANT")
       ->allow_extra_args(false);
   app.add_flag("--exact", a.exact, "direct sums only: no Winograd, whose rounding errors are a few times larger");
+  app.add_flag("--check", a.check,
+               "hold the first run of every plan against the reference kernels, step by step (slow)");
   app.add_flag("-q,--quiet", a.quiet, "no progress");
 }
 
@@ -264,9 +272,11 @@ int run(int argc, char** argv) {
 
   std::unique_ptr<Trace> trace;
   PipelineOptions options;
-  options.dtype = a.dtype == "bf16" ? DType::bf16 : DType::f32;
+  options.dtype = parse_dtype(a.dtype);
+  const DeviceChoice device = choose_device(a.device);
+  options.session.device = device.device;
+  options.session.check = a.check;
   options.int8 = a.quantize == "int8";
-  options.session.device = parse_device(a.device);
   options.session.threads = a.threads;
   if (a.vae_tile != 0 && a.vae_tile < 128) throw usage_error("--vae-tile {}: wants 0, or 128 or more", a.vae_tile);
   options.decode_tile = a.vae_tile;
@@ -293,6 +303,9 @@ int run(int argc, char** argv) {
     return int(ErrorKind::cancelled);
   }
   Pipeline pipeline(add_loras(std::move(checkpoint), a.loras, a.threads, a.quiet), options);
+  if (!a.quiet)
+    fmt::print(stderr, "{}: {} ({})\n", device_name(device.device), pipeline.session().backend().description(),
+               device.why);
   const Request base = make_request(a, pipeline);
   Ingredients ingredients{std::filesystem::path(model).filename().empty()
                               ? std::filesystem::path(model).parent_path().filename().string()
@@ -324,6 +337,7 @@ int run(int argc, char** argv) {
       fmt::print("{}  {}x{}  seed {}  {:.2f} s\n", path, image->width, image->height, q.seed, seconds);
       std::fflush(stdout);
     }
+  if (a.check) fmt::print("check: {}\n", pipeline.session().check()->summary());
   if (trace) {
     const std::string json = trace->to_json();
     AtomicFile file(a.trace);

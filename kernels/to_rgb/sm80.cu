@@ -1,0 +1,66 @@
+// to_rgb for GPUs: one thread four neighbouring channels of a dense picture, one a byte at its end.
+#include "kernels/core/cuda/device.h"
+#include "kernels/core/cuda/host.h"
+
+namespace darkroom::kernels {
+namespace {
+
+using namespace cuda;
+
+constexpr int kThreads = 256, kEach = 4;
+
+template <typename T>
+struct Params {
+  Global<const T> x;
+  Global<uint8_t> out;
+  uint32_t elements;
+};
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) to_rgb(const __grid_constant__ Params<T> p) {
+  const uint32_t first = (blockIdx.x * kThreads + threadIdx.x) * kEach;
+  DARKROOM_UNROLL
+  for (uint32_t i = first; i < first + kEach; ++i) {
+    if (i >= p.elements) return;
+    const float v = widen(load(p.x + i)) * 0.5f + 0.5f;
+    const float level = v > 0 ? (v < 1 ? v : 1.0f) : 0.0f;  // NaN is not > 0
+    store(p.out + i, uint8_t(rintf(level * 255.0f)));
+  }
+}
+
+const char* reject(const KernelCall& call) {
+  const TensorView& x = call.in[ToRgbAttrs::kX];
+  if (x.dtype != DType::f32 && x.dtype != DType::bf16 && x.dtype != DType::f16) return "x must be f32, bf16 or f16";
+  if (!x.is_dense() || !call.out.is_dense()) return "x and out must be dense";
+  if (x.shape.elements() >= (int64_t(1) << 31)) return "too large for 32-bit element numbers";
+  return nullptr;
+}
+
+void enqueue(const KernelCall& call, const Stream& stream) {
+  const TensorView& x = call.in[ToRgbAttrs::kX];
+  by_type(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    Params<T> p{};
+    p.x = global<const T>(x, "x");
+    p.out = global<uint8_t>(call.out, "out");
+    p.elements = uint32_t(x.shape.elements());
+    launch_grid(stream, "to_rgb", {blocks_for(p.elements, kThreads * kEach)}, kThreads, 0, to_rgb<T>, p);
+  });
+}
+
+}  // namespace
+
+extern const KernelDef to_rgb_sm80;
+const KernelDef to_rgb_sm80 = {
+    .op = OpKind::to_rgb,
+    .variant = "sm80",
+    .isa = Isa::sm80,
+    .reject = reject,
+    .scratch_bytes = nullptr,
+    .pack_format = {},
+    .packed_bytes = nullptr,
+    .pack = nullptr,
+    .enqueue = enqueue,
+};
+
+}  // namespace darkroom::kernels

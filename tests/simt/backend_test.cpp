@@ -1,0 +1,161 @@
+// The CUDA backend on the emulator: what a run costs the host, what a capture forbids, what is said where memory ends, and a
+// loop of a small UNet that gives what the CPU gives.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <simt/device_memory.h>
+
+#include "kernels/core/error.h"
+#include "model/loop.h"
+#include "tests/support/graph_run.h"
+
+namespace darkroom::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using simt::device_counters;
+
+UNetConfig small_unet() {
+  UNetConfig c;
+  c.block_out_channels = {16, 32};
+  c.down_attention = {true, false};
+  c.up_attention = {false, true};
+  c.layers_per_block = {1, 1};
+  c.num_attention_heads = {2, 4};
+  c.transformer_layers_per_block = {1, 1};
+  c.cross_attention_dim = 24;
+  c.norm_num_groups = 8;
+  return c;
+}
+
+constexpr int64_t kHeight = 4, kWidth = 6, kTokens = 5, kNumbers = kHeight * kWidth * 4;
+
+struct LoopRun {
+  std::vector<float> latents;
+  simt::DeviceCounters first, last;  // after the first call, after the last
+  int calls = 0;
+};
+
+LoopRun run_loop(Device device, DType dtype) {
+  const UNetGraphOptions unet{2, kHeight, kWidth, kTokens, dtype};
+  NamedWeights weights;
+  weights.add(build_unet(small_unet(), unet));
+  SessionOptions options;
+  options.device = device;
+  Session session(weights, options);
+  Loop loop(session, small_unet(), unet);
+  Conditioning conditioning;
+  for (int64_t i = 0; i < 2 * kTokens * 24; ++i) conditioning.context.push_back(float(i % 17) * 0.1f - 0.8f);
+  SamplerOptions sampler;
+  sampler.sampler = "euler_a";
+  sampler.steps = 4;
+  const SamplerProgram program = make_program({}, sampler);
+  LoopRequest request;
+  request.program = &program;
+  request.conditioning = &conditioning;
+  request.guided_calls = 4;
+  request.guidance = 3.0f;
+  request.philox_seed = 42;
+  for (int64_t i = 0; i < kNumbers; ++i)
+    request.latents.push_back(float(program.init_noise_sigma) * (float(i % 13) / 6.0f - 1.0f));
+  loop.begin(request);
+  LoopRun run;
+  for (; run.calls < int(program.steps.size()); ++run.calls) {
+    EXPECT_TRUE(loop.run());
+    if (run.calls == 0) run.first = device_counters();
+  }
+  run.last = device_counters();
+  run.latents = loop.read(kSlotX);
+  EXPECT_EQ(session.reference_steps().size(), 0u);
+  return run;
+}
+
+TEST(CudaBackend, ACallOfTheLoopIsOneLaunch) {
+  const LoopRun run = run_loop(Device::cuda, DType::f32);
+  ASSERT_EQ(run.calls, 4);
+  EXPECT_EQ(run.last.graph_launches - run.first.graph_launches, 3u);
+  EXPECT_EQ(run.last.launches, run.first.launches);
+  EXPECT_EQ(run.last.copies, run.first.copies);
+  EXPECT_EQ(run.last.allocations, run.first.allocations);
+}
+
+TEST(CudaBackend, TheLoopGivesWhatTheCpuGives) {
+  const std::vector<float> cpu = run_loop(Device::cpu, DType::f32).latents;
+  EXPECT_LE(relative_l2(run_loop(Device::cuda, DType::f32).latents, cpu), 2e-5);
+  EXPECT_LE(relative_l2(run_loop(Device::cuda, DType::bf16).latents, cpu), 3e-2);
+}
+
+TEST(CudaBackend, TheSamePlanGivesTheSameBits) {
+  EXPECT_EQ(run_loop(Device::cuda, DType::bf16).latents, run_loop(Device::cuda, DType::bf16).latents);
+}
+
+TEST(CudaBackend, LeavesNoMemoryBehind) {
+  const size_t before = device_counters().allocated;
+  run_loop(Device::cuda, DType::f32);
+  EXPECT_EQ(device_counters().allocated, before);
+}
+
+// A kernel that does on the host what a capture does not allow.
+const KernelDef* advance_kernel() {
+  for (const KernelDef* kernel : kernels_of(OpKind::loop_advance))
+    if (is_cuda(kernel->isa)) return kernel;
+  return nullptr;
+}
+Backend* backend_of_test = nullptr;
+void enqueue_and_allocate(const KernelCall& call, const Stream& stream) {
+  advance_kernel()->enqueue(call, stream);
+  DeviceMemory(*backend_of_test, 16, "a forbidden allocation");
+}
+
+TEST(CudaBackend, AnAllocationBreaksACapture) {
+  const std::unique_ptr<Backend> backend = make_cuda_backend(1);
+  backend_of_test = backend.get();
+  Graph graph("test");
+  graph.output("next", graph.add("advance", LoopAdvanceAttrs{}, {graph.input("call", {1}, DType::i32)}, DType::i32));
+  PlanOptions options;
+  options.isa = backend->isa();
+  Plan plan = make_plan(std::move(graph), options);
+  KernelDef wrong = *plan.steps[0].selection.kernel;
+  ASSERT_TRUE(is_cuda(wrong.isa));
+  wrong.enqueue = enqueue_and_allocate;
+  plan.steps[0].selection.kernel = &wrong;
+  NamedWeights weights;
+  WeightStore store(weights, *backend);
+  Arena arena(*backend);
+  Executable executable(plan, *backend, arena, store);
+  Runner runner(*backend, {&executable}, nullptr, nullptr);
+  EXPECT_THROW(runner.run(), Error);
+  // The stream is as it was: the honest kernel runs.
+  plan.steps[0].selection.kernel = advance_kernel();
+  const std::vector<int32_t> seven{7};
+  executable.write("call", std::as_bytes(std::span(seven)));
+  EXPECT_TRUE(runner.run());
+  std::vector<int32_t> next(1);
+  executable.read("next", std::as_writable_bytes(std::span(next)));
+  EXPECT_EQ(next[0], 8);
+}
+
+TEST(CudaBackend, SaysWhatItHasNoMemoryFor) {
+  const std::unique_ptr<Backend> backend = make_cuda_backend(1);
+  const size_t free = *backend->free_memory();
+  try {
+    DeviceMemory memory(*backend, free + (size_t(1) << 30), "the arena");
+    FAIL() << "got it";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::resource);
+    EXPECT_THAT(e.what(), HasSubstr("no memory for the arena"));
+    EXPECT_THAT(e.what(), HasSubstr(std::to_string(free >> 20) + " MiB are free on emulated GPU"));
+  }
+}
+
+TEST(CudaBackend, SaysWhyThereIsNone) {
+  simt::set_device_memory(0);
+  EXPECT_EQ(why_no_cuda(), "the NVIDIA driver shows no GPU");
+  EXPECT_EQ(choose_device("auto").device, Device::cpu);
+  EXPECT_EQ(choose_device("auto").why, "the NVIDIA driver shows no GPU");
+  EXPECT_THROW(make_cuda_backend(1), Error);
+  simt::set_device_memory(size_t(4) << 30);
+  EXPECT_EQ(choose_device("auto").device, Device::cuda);
+}
+
+}  // namespace
+}  // namespace darkroom::testing

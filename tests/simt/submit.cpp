@@ -1,7 +1,0 @@
-#include <simt/submit.h>
-
-namespace darkroom::simt {
-
-void submit(void*, std::function<void()> work) { work(); }
-
-}  // namespace darkroom::simt
