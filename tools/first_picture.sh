@@ -4,12 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tools/install_packages.sh
 build=${DARKROOM_BUILD_DIR:-build/release}
-cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDARKROOM_BUILD_TESTS=OFF -DDARKROOM_BUILD_BENCH=OFF >/dev/null
+cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDARKROOM_BUILD_TESTS=OFF -DDARKROOM_BUILD_BENCH=OFF -DDARKROOM_CUDA="${DARKROOM_CUDA:-OFF}" >/dev/null
 cmake --build "$build" -j "$(nproc)"
-model=()
-if [ ! -e "$build/share/darkroom/scenes.sdw" ]; then
-  # Until a trained model ships: a tiny one with random weights. It draws noise, by the real path.
-  model=(-m tests/golden/models/tiny-sd15)
-fi
-"$build/bin/sdrun" "${1:-a red boat under a yellow moon}" "${model[@]}" -o picture.png
+"$build/bin/sdrun" "${1:-a red boat under a yellow moon}" -o picture.png
 echo "Look at picture.png. Next: $build/bin/sdrun --help"

@@ -12,3 +12,6 @@ cmake --build "$work/build" >/dev/null
 head -c 2 "$work/picture.ppm" | grep -q P6
 "$work/prefix/bin/sdrun" -q "a cat" -m "$model" --steps 2 -o "$work/picture.png"
 test -s "$work/picture.png"
+# The model that ships is found beside the installed programs.
+(cd "$work" && env -u DARKROOM_MODEL prefix/bin/sdrun -q "a red boat under a yellow moon")
+test -s "$work/out.png"

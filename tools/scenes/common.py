@@ -119,12 +119,38 @@ class Schedule:
     def at(self, step):
         return min(1.0, self.spent() / (60 * self.minutes) if self.minutes else step / self.steps)
 
-    def set_rates(self, optimizers, step, warmup=100, floor=0.01):
-        """Each group's peak × a linear rise over `warmup` steps × half a cosine down to `floor`."""
-        factor = min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * self.at(step))))
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("peak", group["lr"]) * factor
+
+def set_rates(optimizers, step, at, warmup=100, floor=0.01):
+    """Each group's peak × a linear rise over `warmup` steps × half a cosine down to `floor` at `at` = 1."""
+    factor = min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * at)))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("peak", group["lr"]) * factor
+
+
+class Team:
+    """Processes that train one model, each on its part of every batch: `--team RANK/SIZE`, rank 0 keeps the books. With one
+    thread each they wait for each other once a step, where threads do so at every loop."""
+
+    def __init__(self, text):
+        self.rank, self.size = (int(x) for x in text.split("/"))
+        if self.size > 1:
+            torch.distributed.init_process_group("gloo", init_method="tcp://127.0.0.1:29517", rank=self.rank, world_size=self.size)
+
+    def mine(self, values):
+        return values[self.rank::self.size]
+
+    def average(self, model, at):
+        """Gradients, in place, and how far the run is, so that all take the same step."""
+        if self.size == 1:
+            return at
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = torch.cat([torch.tensor([at]), *(g.flatten() for g in gradients)])
+        torch.distributed.all_reduce(flat)
+        flat /= self.size
+        for g, part in zip(gradients, flat[1:].split([g.numel() for g in gradients])):
+            g.copy_(part.view_as(g))
+        return flat[0].item()
 
 
 def has_bf16():

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import world
-from common import AE_CONFIG, Checkpoint, Ema, Progress, Schedule, adopt, has_bf16, log
+from common import AE_CONFIG, Checkpoint, Ema, Progress, Schedule, adopt, has_bf16, log, set_rates
 from modules import AutoencoderKL
 from muon import optimizers_of
 
@@ -99,7 +99,7 @@ def main():
         rng = random.Random(args.seed * 1_000_003 + step)  # a step's pictures do not depend on interruptions
         whole = schedule.at(step) >= args.whole_from
         x = batch(rng, 4 if whole else args.crops, whole)
-        schedule.set_rates(optimizers, step)
+        set_rates(optimizers, step, schedule.at(step))
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
             mean, logvar = model.encode(x)
             z = mean + (0.5 * logvar.float()).exp() * torch.randn(mean.shape)

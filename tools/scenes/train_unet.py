@@ -15,7 +15,7 @@ from PIL import Image
 import bpe
 import world
 from captions import caption
-from common import AE_CONFIG, UNET_CONFIG, Checkpoint, Ema, Progress, Schedule, adopt, has_bf16, log, text_config
+from common import AE_CONFIG, UNET_CONFIG, Checkpoint, Ema, Progress, Schedule, Team, adopt, has_bf16, log, set_rates, text_config
 from modules import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from muon import optimizers_of
 
@@ -118,12 +118,14 @@ def main():
     parser.add_argument("--lr-adam", type=float, default=2e-3, help="of all else")
     parser.add_argument("--dropout", type=float, default=0.1, help="captions left empty, for guidance")
     parser.add_argument("--threads", type=int, default=2, help="1 where others keep the cores busy: no thread then waits for another")
+    parser.add_argument("--team", default="0/1", help="RANK/SIZE of this process among those that train together")
     parser.add_argument("--seed", type=int, default=2)
     args = parser.parse_args()
     if args.init:
         adopt(args.folder, args.init)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
+    team = Team(args.team)
 
     data = prepare_latents(args.folder, args.pictures, args.seed)
     tokenizer, alphas, autoencoder = make_tokenizer(args.folder, args.seed), alphas_cumprod(), load_autoencoder(args.folder)
@@ -138,7 +140,8 @@ def main():
     empty = tokenizer("")
 
     schedule, progress, running = Schedule(args.steps, args.minutes, spent), Progress(), None
-    while schedule.at(step) < 1:
+    at = schedule.at(step)
+    while at < 1:
         rng = random.Random(args.seed * 1_000_003 + step)
         picked = [rng.randrange(len(latents)) for _ in range(args.batch)]
         ids = [empty if rng.random() < args.dropout else tokenizer(caption(rng, data["specs"][i])) for i in picked]
@@ -146,24 +149,28 @@ def main():
         # One time in each of `batch` equal parts of the schedule: less noise in the loss than independent ones.
         t = ((torch.arange(args.batch) + torch.rand(args.batch)) * (TRAIN_STEPS / args.batch)).long().clamp(max=TRAIN_STEPS - 1)
         noise = torch.randn_like(x0)
+        x0, t, noise, ids = (team.mine(values) for values in (x0, t, noise, torch.tensor(ids)))
         a = alphas[t][:, None, None, None]
         x, v = a.sqrt() * x0 + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x0
-        schedule.set_rates(optimizers, step)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
-            context = model["text"](torch.tensor(ids))
+            context = model["text"](ids)
             out = model["unet"](x, t, context)
         loss = F.mse_loss(out.float(), v)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        at = team.average(model, schedule.at(step))
+        set_rates(optimizers, step, at)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         ema.update(model, step)
-        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        progress.show(step, schedule.at(step), f"loss {running:.4f}")
         step += 1
-        last = schedule.at(step) >= 1
+        if team.rank > 0:
+            continue
+        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+        progress.show(step, at, f"loss {running:.4f}")
+        last = at >= 1
         if step % 50 == 0:
             with open(os.path.join(args.folder, "unet_log.csv"), "a", newline="") as f:
                 csv.writer(f).writerow([step, f"{schedule.spent():.0f}", f"{running:.5f}"])
