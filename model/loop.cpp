@@ -126,14 +126,11 @@ void Loop::prepare(Phase& phase, bool guided, const LoopRequest& request) {
     const Shape map{options_.height, options_.width, channels_};
     Graph graph("loop_update");
     const auto [calls, call] = table_inputs(graph, total_);
-    const ValueId model =
-        graph.input("noise_pred", {batch, options_.height, options_.width, channels_}, DType::f32);
-    const ValueId state =
-        graph.input("slots", {slot_count_, options_.height, options_.width, channels_}, DType::f32);
+    const ValueId model = graph.input("noise_pred", {batch, options_.height, options_.width, channels_}, DType::f32);
+    const ValueId state = graph.input("slots", {slot_count_, options_.height, options_.width, channels_}, DType::f32);
     const auto optional = [&](const char* name) { return masked_ ? graph.input(name, map, DType::f32) : kNoValue; };
     const ValueId keep = optional("keep"), image = optional("image"), start = optional("start");
-    graph.output("slots_out",
-                 graph.add("update", LoopUpdateAttrs{}, {calls, call, model, state, keep, image, start}));
+    graph.output("slots_out", graph.add("update", LoopUpdateAttrs{}, {calls, call, model, state, keep, image, start}));
     phase.update = session_.compile(std::move(graph));
   }
   std::vector<double> times;
@@ -162,8 +159,8 @@ void Loop::prepare(Phase& phase, bool guided, const LoopRequest& request) {
     phase.runners[0] = session_.sequence(sequence);
     if (reuse_ > 1) {
       const std::array shallow = phase.denoiser->call(true);
-      phase.runners[1] = session_.sequence(
-          std::array{input_.get(), shallow[0], shallow[1], phase.update.get(), phase.advance.get()});
+      phase.runners[1] =
+          session_.sequence(std::array{input_.get(), shallow[0], shallow[1], phase.update.get(), phase.advance.get()});
     }
   }
 }

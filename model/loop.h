@@ -14,13 +14,14 @@ namespace darkroom {
 // One run of the loop. Tensors are f32 and lie as H W C, of the latents' size.
 struct LoopRequest {
   const SamplerProgram* program = nullptr;
-  const Conditioning* conditioning = nullptr;  // with guided calls two rows a sample, [without, with] the prompt; else one
-  int guided_calls = 0;                        // so many of the first calls are guided:
-  float guidance = 1;                          // out0 + guidance · (out1 − out0)
-  std::vector<float> latents;                  // where it begins
-  std::vector<float> extra;               // [H, W, E]: what an inpainting network reads beside the latents; may be empty
+  const Conditioning* conditioning =
+      nullptr;                 // with guided calls two rows a sample, [without, with] the prompt; else one
+  int guided_calls = 0;        // so many of the first calls are guided:
+  float guidance = 1;          // out0 + guidance · (out1 − out0)
+  std::vector<float> latents;  // where it begins
+  std::vector<float> extra;    // [H, W, E]: what an inpainting network reads beside the latents; may be empty
   std::vector<float> keep, image, start;  // of a mask: see loop_update in kernels/loop/loop.h; may be empty
-  std::optional<uint64_t> philox_seed;    // noise is made on the device: torch's CUDA generator, from draw first_draw on
+  std::optional<uint64_t> philox_seed;  // noise is made on the device: torch's CUDA generator, from draw first_draw on
   uint32_t first_draw = 0;
 };
 

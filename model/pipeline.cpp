@@ -216,7 +216,8 @@ Pipeline::EncodedPrompt Pipeline::encode_prompt(const std::string& prompt, int c
     for (size_t k = 0; k < chunks.size(); ++k) {
       e.program->write("input_ids", chunks[k].ids);
       if (pooled)
-        e.program->write("eos_index", std::vector{pooled_index(e.config, e.own_ids, chunks[k].ids, e.tokenizer.end_id())});
+        e.program->write("eos_index",
+                         std::vector{pooled_index(e.config, e.own_ids, chunks[k].ids, e.tokenizer.end_id())});
       e.program->run();
       e.program->read("hidden", e.hidden);
       apply_weights(chunks[k], e.hidden.data(), hidden);
@@ -481,7 +482,8 @@ void Pipeline::check_memory(const UNetGraphOptions& o) const {
     break;
   }
   throw resource_error(
-      "a picture of {}x{} in {} needs {} MiB (weights {}, activations {}, inputs and outputs {}), {} MiB are free on {}; "
+      "a picture of {}x{} in {} needs {} MiB (weights {}, activations {}, inputs and outputs {}), {} MiB are free on "
+      "{}; "
       "{}",
       o.width * size_unit(), o.height * size_unit(), dtype_name(o.dtype), mib(need.total()), mib(need.weights),
       mib(need.activations), mib(need.outside), *free >> 20, session_.backend().description(), fits);

@@ -131,8 +131,8 @@ class Pipeline {
   SchedulerConfig scheduler_;
   GenerationConfig generation_;
   bool zeros_for_no_negative_ = false;
+  Session session_;  // before the programs that run in its memory
   std::vector<TextEncoder> encoders_;
-  Session session_;
   std::unique_ptr<Loop> loop_;
   std::unique_ptr<Program> decoder_, encoder_;
 };

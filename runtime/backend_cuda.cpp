@@ -74,8 +74,7 @@ class CudaRecording : public Recording {
     for (const BoundPlan& bound : plans)
       for (size_t s = 0; s < bound.calls.size(); ++s) {
         const Node& node = bound.plan->graph.nodes()[s];
-        steps_.push_back(
-            {bound.plan->steps[s].selection.kernel, bound.calls[s], node.name, op_def(node.kind()).name});
+        steps_.push_back({bound.plan->steps[s].selection.kernel, bound.calls[s], node.name, op_def(node.kind()).name});
       }
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "begin of a capture");
     cudaGraph_t graph = nullptr;

@@ -8,7 +8,8 @@ namespace {
 
 // Whether the device could run this op by another kernel than the reference.
 bool has_fast_kernel(OpKind op, Isa isa) {
-  return std::ranges::any_of(kernels_of(op), [&](const KernelDef* k) { return k->variant != "ref" && runs_on(k->isa, isa); });
+  return std::ranges::any_of(kernels_of(op),
+                             [&](const KernelDef* k) { return k->variant != "ref" && runs_on(k->isa, isa); });
 }
 
 }  // namespace

@@ -76,7 +76,9 @@ class Session {
         check_(options_.check ? std::make_unique<PlanCheck>(source, options_.threads) : nullptr) {}
 
   const SessionOptions& options() const { return options_; }
-  SelectOptions select_options() const { return {.kernels = options_.kernels, .isa = backend_->isa(), .exact = options_.exact}; }
+  SelectOptions select_options() const {
+    return {.kernels = options_.kernels, .isa = backend_->isa(), .exact = options_.exact};
+  }
   Backend& backend() { return *backend_; }
   const Backend& backend() const { return *backend_; }
 

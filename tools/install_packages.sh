@@ -3,7 +3,7 @@
 # With --bench also the libraries that bench_kernels compares with.
 set -euo pipefail
 packages=(g++ cmake ninja-build ccache pkg-config libfmt-dev libcli11-dev nlohmann-json3-dev libutf8proc-dev libxxhash-dev
-  libstb-dev libpng-dev libjpeg62-turbo-dev libwebp-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev libsimde-dev)
+  libstb-dev libpng-dev libjpeg62-turbo-dev libwebp-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev libsimde-dev python3)
 [ "${1:-}" = --bench ] && packages+=(libopenblas-dev libblis-dev)
 missing=()
 for package in "${packages[@]}"; do

@@ -31,8 +31,7 @@ enum class OpKind : int {
 using OpAttrs = std::variant<GemmAttrs, MatmulAttrs, Conv2dAttrs, NormConv2dAttrs, AttentionAttrs, GroupNormAttrs,
                              GroupNormSiluAttrs, GroupNormStatsAttrs, LayerNormAttrs, SoftmaxAttrs, UnaryAttrs,
                              AddAttrs, GegluAttrs, ConcatAttrs, UpsampleAttrs, EmbeddingAttrs, SelectRowsAttrs,
-                             TimestepEmbeddingAttrs, LoopInputAttrs, LoopUpdateAttrs, LoopAdvanceAttrs,
-                             ToRgbAttrs>;
+                             TimestepEmbeddingAttrs, LoopInputAttrs, LoopUpdateAttrs, LoopAdvanceAttrs, ToRgbAttrs>;
 
 #define DARKROOM_OP(name, attrs, inputs, replaces) \
   static_assert(std::is_same_v<std::variant_alternative_t<size_t(OpKind::name), OpAttrs>, attrs>);

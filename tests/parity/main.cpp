@@ -26,7 +26,9 @@ int run(int argc, char** argv) {
   app.add_option("--fullsize", fullsize,
                  "a file named FAMILY_LATENT.safetensors: full-size networks on weights from a rule")
       ->type_name("FILE");
-  app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
+  app.add_option("--dtype", dtype, "type of activations")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->capture_default_str();
   app.add_option("--quantize", quantize, "int8: the UNet's linear layers multiply whole numbers")
       ->check(CLI::IsMember({"none", "int8"}))
       ->capture_default_str();

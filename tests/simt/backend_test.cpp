@@ -11,8 +11,8 @@
 namespace darkroom::testing {
 namespace {
 
-using ::testing::HasSubstr;
 using simt::device_counters;
+using ::testing::HasSubstr;
 
 UNetConfig small_unet() {
   UNetConfig c;

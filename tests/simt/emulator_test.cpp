@@ -1,9 +1,9 @@
 // Planted bugs: each kernel here is wrong in one way that hardware may well let pass, and the emulator must say so in words
 // that lead to it. And that it computes what the instructions are said to compute.
-#include <algorithm>
-#include <array>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <algorithm>
+#include <array>
 
 #include <random>
 #include <vector>

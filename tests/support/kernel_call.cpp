@@ -183,7 +183,6 @@ std::vector<const KernelDef*> accepting_kernels(const CallMemory& call, OpKind o
 
 }  // namespace
 
-
 KernelsUnderTest kernels_under_test = runnable_kernels;
 bool all_may_refuse = false;
 

@@ -39,7 +39,9 @@ int run(int argc, char** argv) {
   app.add_option("--graph", only,
                  "only this one: text_encoder text_encoder_2 unet unet_prompt unet_schedule vae_decoder vae_encoder")
       ->type_name("NAME");
-  app.add_option("--dtype", dtype, "type of activations")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
+  app.add_option("--dtype", dtype, "type of activations")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->capture_default_str();
   app.add_option("--quantize", quantize, "int8: the UNet's linear layers multiply whole numbers")
       ->check(CLI::IsMember({"none", "int8"}))
       ->capture_default_str();

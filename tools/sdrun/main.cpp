@@ -113,10 +113,6 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--dtype", a.dtype, "type of activations: f32, bf16, or on a GPU f16")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str();
-  app.add_option("--vae-tile", a.vae_tile,
-                 "decode by overlapping tiles of this side, for less memory (pixels; 0: as a whole)")
-      ->type_name("N")
-      ->capture_default_str();
   app.add_option("--quantize", a.quantize, "int8: the UNet's linear layers multiply whole numbers")
       ->check(CLI::IsMember({"none", "int8"}))
       ->capture_default_str();

@@ -10,9 +10,9 @@ namespace darkroom::simt {
 void set_device_memory(size_t bytes);
 
 struct DeviceCounters {
-  size_t allocated = 0;        // bytes now
-  uint64_t allocations = 0;    // cudaMalloc calls so far
-  uint64_t launches = 0;       // grids put on a stream by themselves, outside of graphs
+  size_t allocated = 0;      // bytes now
+  uint64_t allocations = 0;  // cudaMalloc calls so far
+  uint64_t launches = 0;     // grids put on a stream by themselves, outside of graphs
   uint64_t graph_launches = 0;
   uint64_t copies = 0;
 };
