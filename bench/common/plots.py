@@ -23,7 +23,7 @@ def bars(rows, unit, label, width=860):
     if not rows:
         return ""
     left, right, line = 250, 130, 24
-    scale = (width - left - right) / max(value for _, value, _, _ in rows)
+    scale = (width - left - right) / (max(value for _, value, _, _ in rows) or 1)  # all zero: no bars
     body = []
     for i, (name, value, shown, ours) in enumerate(rows):
         y = i * line

@@ -1,11 +1,9 @@
 """English for a spec: varied, as people would put it."""
 
-ARTICLE_AN = ("orange",)
-SYNONYMS = {"circle": ["circle", "circle", "ball", "disc"], "cross": ["cross", "cross", "plus"], "moon": ["moon", "moon", "crescent moon"],
-            "boat": ["boat", "boat", "sailboat", "sailing boat"], "house": ["house", "house", "cottage"], "sun": ["sun"]}
+SYNONYMS = {"circle": ["circle", "circle", "ball", "disc"], "moon": ["moon", "moon", "crescent moon"],
+            "boat": ["boat", "boat", "sailboat", "sailing boat"], "house": ["house", "house", "cottage"]}
 COLOUR_SYNONYMS = {"purple": ["purple", "purple", "violet"]}
 SIZE_WORDS = {"small": ["small", "little", "tiny"], "large": ["large", "big", "huge"], "medium": []}
-TEXTURE_WORDS = {"striped": ["striped"], "dotted": ["dotted", "spotted", "polka dot"], "plain": []}
 RELATION_WORDS = {
     "left of": ["left of", "to the left of", "on the left of"], "right of": ["right of", "to the right of", "on the right of"],
     "above": ["above", "over", "on top of"], "below": ["below", "under", "beneath", "underneath"],
@@ -20,20 +18,14 @@ BACKGROUND_WORDS = {
     "sea": ["at sea", "on the sea", "by the sea", "on the water", "in the ocean"],
     "sunset": ["at sunset", "in the sunset", "against a sunset", "in the evening"],
 }
-PLURALS = {"fish": "fish", "cross": "crosses"}
+PLURALS = {"fish": "fish"}
 
 
 def _noun(rng, o, size=True, plural=False):
     words = []
     if size and SIZE_WORDS[o["size"]] and rng.random() < (0.9 if o["size"] == "large" else 0.5):
         words.append(rng.choice(SIZE_WORDS[o["size"]]))
-    if o["texture"] != "plain":
-        texture = rng.choice(TEXTURE_WORDS[o["texture"]])
-        words += [texture, rng.choice(COLOUR_SYNONYMS.get(o["colour"], [o["colour"]]))]
-        if rng.random() < 0.4:
-            words[-2:] = words[:-3:-1]
-    else:
-        words.append(rng.choice(COLOUR_SYNONYMS.get(o["colour"], [o["colour"]])))
+    words.append(rng.choice(COLOUR_SYNONYMS.get(o["colour"], [o["colour"]])))
     thing = rng.choice(SYNONYMS.get(o["thing"], [o["thing"]]))
     if plural:
         thing = PLURALS.get(thing, thing + "s")
@@ -46,9 +38,6 @@ def caption(rng, spec):
     objects, relation = spec["objects"], spec["relation"]
     if relation == "three":
         text = "three " + _noun(rng, objects[0], size=False, plural=True)
-    elif relation == "between":
-        nouns = [_noun(rng, o, size=False) for o in objects]
-        text = f"{nouns[0]} between {nouns[1]} and {nouns[2]}"
     elif relation is None:
         nouns = [_noun(rng, o) for o in objects]
         rng.shuffle(nouns)

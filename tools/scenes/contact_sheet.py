@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 PROMPTS = [
     "a red boat under a yellow moon", "a pink house in a meadow at sunset", "three orange fish in the ocean", "a purple star at night",
-    "a white heart inside a red circle", "a brown tree between a red ring and a blue cross on a grey background",
-    "a striped green triangle on cream", "a big yellow sun over a white boat at sea", "a blue flower to the left of a green square",
-    "three pink flowers in a green field", "a black fish below an orange star", "a yellow house next to a green tree",
+    "a white heart inside a red circle", "a brown tree to the left of a red house", "a big green triangle on cream",
+    "a yellow moon over a white boat at sea", "a blue circle to the left of a green square", "three pink hearts in a green field",
+    "a black fish below an orange star", "a yellow house and a green tree",
 ]
 SIDE, COLUMNS, MARGIN, TEXT = 128, 6, 12, 44
 

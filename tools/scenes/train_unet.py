@@ -22,9 +22,9 @@ from muon import optimizers_of
 TRAIN_STEPS = 1000
 SHEET_PROMPTS = [
     "a red boat under a yellow moon", "a blue circle to the left of a green square on white", "a purple star at night",
-    "a pink house in a meadow", "three orange fish", "a white heart inside a red circle", "a large yellow sun at sea",
-    "a brown tree between a red ring and a blue cross on a grey background", "a striped green triangle on cream",
-    "a pink flower above a black boat at sunset", "a small blue fish and a big orange star", "a green moon at night",
+    "a pink house in a meadow", "three orange fish", "a white heart inside a red circle", "a large yellow moon at sea",
+    "a brown tree above a red square on a grey background", "a large green triangle on cream",
+    "a pink heart above a black boat at sunset", "a small blue fish and a big orange star", "a green moon at night",
 ]
 
 
