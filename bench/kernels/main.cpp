@@ -22,7 +22,7 @@ using bench::Layers;
 // Threads that another library left spinning shall not disturb the next measurement; then a run to wake the team, where that
 // is cheap.
 constexpr auto kSettle = std::chrono::milliseconds(120);
-constexpr double kCheapFlops = 2e10;
+constexpr double kCheapFlops = 1e12;
 
 struct Setup {
   ThreadPool& pool;
