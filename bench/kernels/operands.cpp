@@ -1,6 +1,7 @@
 #include "bench/kernels/operands.h"
 
 #include <fmt/core.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
@@ -137,8 +138,12 @@ double relative_l2(const TensorView& mine, const TensorView& expected) {
 }  // namespace
 
 Memory allocate(size_t bytes) {
-  Memory m(std::aligned_alloc(64, (bytes + 127) / 64 * 64));
+  // Large pages, as the engine's own memory has them.
+  constexpr size_t kHugePage = 2 << 20;
+  const size_t alignment = bytes < kHugePage ? 64 : kHugePage;
+  Memory m(std::aligned_alloc(alignment, (bytes + 64 + alignment - 1) / alignment * alignment));
   if (!m) throw resource_error("no memory for {} MiB of operands", bytes >> 20);
+  if (bytes >= kHugePage) madvise(m.get(), bytes, MADV_HUGEPAGE);  // a wish: it may be refused
   return m;
 }
 
