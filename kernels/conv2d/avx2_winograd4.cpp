@@ -101,23 +101,40 @@ Blocking blocking_of(const KernelCall& call) {
 
 // --- the products -----------------------------------------------------------------------------------------------------
 
+// What the next product tiles will read, to be fetched from L3 into L2 while one is computed: in each step of 8 channels one
+// line of U and `v_lines` of V. The hardware's prefetchers do not follow: V comes in runs of 20 lines, U a line every six cycles.
+struct Fetch {
+  const char* u;
+  const char* v;
+  int64_t v_lines;
+};
+
 // m [R, 16] = (accumulate ? m : 0) + v [R, k] (rows `stride` floats apart) · u [k, 16]
 template <int R>
-void product_tile(const float* v, int64_t stride, const float* u, int64_t k, float* m, bool accumulate) {
+void product_tile(const float* v, int64_t stride, const float* u, int64_t k, float* m, bool accumulate, Fetch fetch) {
   __m256 sum[R][2];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
-  const float* v3 = v + 3 * stride;
-#pragma GCC unroll 4
-  for (int64_t i = 0; i < k; ++i, u += kLanes) {
+  const auto step = [&](const float* row) {
     const __m256 u0 = _mm256_load_ps(u), u1 = _mm256_load_ps(u + 8);
+    u += kLanes;
+    const float* row3 = row + 3 * stride;
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
-      const __m256 x = _mm256_broadcast_ss(r < 3 ? v + r * stride + i : v3 + (r - 3) * stride + i);
+      const __m256 x = _mm256_broadcast_ss(r < 3 ? row + r * stride : row3 + (r - 3) * stride);
       sum[r][0] = _mm256_fmadd_ps(x, u0, sum[r][0]);
       sum[r][1] = _mm256_fmadd_ps(x, u1, sum[r][1]);
     }
+  };
+  int64_t i = 0;
+  for (; i + 8 <= k; i += 8, v += 8) {
+    _mm_prefetch(fetch.u, _MM_HINT_T1);
+    fetch.u += 64;
+    for (int64_t line = 0; line < fetch.v_lines; ++line, fetch.v += 64) _mm_prefetch(fetch.v, _MM_HINT_T1);
+#pragma GCC unroll 8
+    for (int64_t c = 0; c < 8; ++c) step(v + c);
   }
+  for (; i < k; ++i, ++v) step(v);
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
@@ -127,7 +144,8 @@ void product_tile(const float* v, int64_t stride, const float* u, int64_t k, flo
     }
 }
 
-using ProductTile = void (*)(const float* v, int64_t stride, const float* u, int64_t k, float* m, bool accumulate);
+using ProductTile = void (*)(const float* v, int64_t stride, const float* u, int64_t k, float* m, bool accumulate,
+                             Fetch fetch);
 constexpr ProductTile kProductTiles[] = {nullptr,         product_tile<1>, product_tile<2>, product_tile<3>,
                                          product_tile<4>, product_tile<5>, product_tile<6>};
 
@@ -224,16 +242,22 @@ void Convolution::multiply(const TileBlock& tiles, int64_t sub, const float* v_b
                            bool accumulate, float* sums, const char* next) const {
   const int64_t next_panel = b.C * weight_row(), next_bytes = b.kc * weight_row();
   const int64_t g_begin = tiles.sub_begin(sub), groups = tiles.sub_begin(sub + 1) - g_begin;
+  const int64_t v_lines = ceil_div(kRows * b.v_stride / 16, larger(k / 8, 1));
   for (int64_t point = 0; point < kPoints; ++point)
     for (int64_t p = 0; p < panels; ++p) {
       if (next)
         pixel_strip::prefetch_to_l2(next + p * next_panel + next_bytes * point / kPoints,
                                     ceil_div(next_bytes, kPoints));
+      // The next panel of U, a part with each group; while the last panel is at work, the next point of each group's V.
+      const bool last_panel = p + 1 == panels;
+      const float* u_next = u + (last_panel ? (point + 1) * b.u_point : (p + 1) * b.u_panel() + point * b.u_point);
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t rows = tiles.group_begin(g_begin + g + 1) - tiles.group_begin(g_begin + g);
-        kProductTiles[rows](v_block + ((g_begin + g) * kPoints + point) * kRows * b.v_stride, b.v_stride,
-                            u + p * b.u_panel() + point * b.u_point, k,
-                            sums + (p * kSubGroups + g) * kTileSums + point * kRows * kLanes, accumulate);
+        const float* v_tile = v_block + ((g_begin + g) * kPoints + point) * kRows * b.v_stride;
+        const Fetch fetch = {reinterpret_cast<const char*>(u_next + g * k / groups * kLanes),
+                             reinterpret_cast<const char*>(v_tile + kRows * b.v_stride), last_panel ? v_lines : 0};
+        kProductTiles[rows](v_tile, b.v_stride, u + p * b.u_panel() + point * b.u_point, k,
+                            sums + (p * kSubGroups + g) * kTileSums + point * kRows * kLanes, accumulate, fetch);
       }
     }
 }
