@@ -2,40 +2,11 @@
 
 #include <fmt/core.h>
 
-#include <vector>
-
-#include "model/clip.h"
-#include "model/configs.h"
-#include "model/unet.h"
-#include "model/vae.h"
-#include "runtime/fusion.h"
+#include "model/network_graphs.h"
 
 namespace darkroom::bench {
 
 namespace {
-
-constexpr int64_t kTokens = 77;
-
-std::vector<Graph> graphs_of(const Checkpoint& checkpoint, const LayerOptions& options) {
-  std::vector<Graph> graphs;
-  for (const std::string component : {"text_encoder", "text_encoder_2"}) {
-    if (!checkpoint.has_component(component)) continue;
-    const std::string file = component + "/config.json";
-    ClipGraphOptions clip;
-    clip.dtype = options.dtype;
-    clip.batch = options.batch;
-    const ClipTextConfig config = parse_clip_text_config(checkpoint.required_text(file), file);
-    clip.tokens = std::min(clip.tokens, config.max_position_embeddings);
-    graphs.push_back(build_clip(config, component, clip));
-  }
-  const UNetConfig unet = parse_unet_config(checkpoint.required_text("unet/config.json"), "unet/config.json");
-  const VaeConfig vae = parse_vae_config(checkpoint.required_text("vae/config.json"), "vae/config.json");
-  const int64_t side = unet.sample_size, pixels = side * vae.factor();
-  graphs.push_back(build_unet(unet, {options.batch, side, side, kTokens, options.dtype}));
-  graphs.push_back(build_vae_decoder(vae, {1, side, side, options.dtype}));
-  graphs.push_back(build_vae_encoder(vae, {1, pixels, pixels, options.dtype}));
-  return graphs;
-}
 
 // "3x3,s1,+bias/2x64x64x320->2x64x64x640"
 std::string name_of(const OpAttrs& attrs, const KernelCall& call) {
@@ -87,10 +58,8 @@ Layer plain_conv2d(const Layer& layer) {
 
 void add_model_layers(const Checkpoint& checkpoint, const std::string& name, const LayerOptions& options,
                       Layers& layers) {
-  for (Graph& graph : graphs_of(checkpoint, options)) {
-    for (Value& v : graph.mutable_values())
-      if (v.kind == ValueKind::weight) v.dtype = v.shape.rank() > 1 ? options.weights : DType::f32;
-    run_fusion(graph, {});
+  for (const Graph& graph :
+       network_graphs(checkpoint, {.batch = options.batch, .dtype = options.dtype, .weights = options.weights})) {
     for (const Node& node : graph.nodes()) {
       Layer layer;
       layer.attrs = node.attrs;

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <set>
 
-#include "model/family_graphs.h"
+#include "model/network_graphs.h"
 #include "tests/support/kernel_call.h"
 
 namespace darkroom::testing {
@@ -88,7 +88,7 @@ class RealLayers : public ::testing::TestWithParam<std::tuple<const char*, DType
 TEST_P(RealLayers, AgreeWithRef) {
   const auto& [family, dtype] = GetParam();
   std::set<std::string> seen;
-  const FamilyGraphOptions options = {.batch = 2, .unet_size = 8, .vae_size = 2, .dtype = dtype};
+  const NetworkGraphOptions options = {.batch = 2, .unet_size = 8, .vae_size = 2, .dtype = dtype};
   for (const Graph& graph : family_graphs(family, options))
     for (const Node& node : graph.nodes()) {
       const std::string key = key_of(graph, node);

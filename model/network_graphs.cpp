@@ -1,4 +1,6 @@
-#include "model/family_graphs.h"
+#include "model/network_graphs.h"
+
+#include <algorithm>
 
 #include "model/clip.h"
 #include "model/configs.h"
@@ -9,19 +11,23 @@
 
 namespace darkroom {
 
-std::vector<Graph> family_graphs(const std::string& family, const FamilyGraphOptions& o) {
-  const SyntheticCheckpoint checkpoint(family);
-  const auto config = [&](const std::string& name) { return checkpoint.required_text(name + "/config.json"); };
+std::vector<Graph> network_graphs(const Checkpoint& checkpoint, const NetworkGraphOptions& o) {
+  const auto parse = [&](const std::string& component, auto parser) {
+    const std::string file = component + "/config.json";
+    return parser(checkpoint.required_text(file), file);
+  };
   std::vector<Graph> graphs;
   for (const std::string component : {"text_encoder", "text_encoder_2"}) {
     if (!checkpoint.has_component(component)) continue;
     ClipGraphOptions clip;
     clip.batch = o.batch;
     clip.dtype = o.dtype;
-    graphs.push_back(build_clip(parse_clip_text_config(config(component), component), component, clip));
+    const ClipTextConfig config = parse(component, parse_clip_text_config);
+    clip.tokens = std::min(clip.tokens, config.max_position_embeddings);
+    graphs.push_back(build_clip(config, component, clip));
   }
-  const UNetConfig unet = parse_unet_config(config("unet"), "unet");
-  const VaeConfig vae = parse_vae_config(config("vae"), "vae");
+  const UNetConfig unet = parse("unet", parse_unet_config);
+  const VaeConfig vae = parse("vae", parse_vae_config);
   const int64_t size = o.unet_size > 0 ? o.unet_size : unet.sample_size;
   const int64_t vae_size = o.vae_size > 0 ? o.vae_size : unet.sample_size;
   const int64_t pixels = vae_size * vae.factor();
@@ -34,6 +40,10 @@ std::vector<Graph> family_graphs(const std::string& family, const FamilyGraphOpt
     run_fusion(graph, {});
   }
   return graphs;
+}
+
+std::vector<Graph> family_graphs(const std::string& family, const NetworkGraphOptions& options) {
+  return network_graphs(SyntheticCheckpoint(family), options);
 }
 
 }  // namespace darkroom
