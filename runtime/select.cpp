@@ -1,8 +1,11 @@
 #include "runtime/select.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "kernels/core/error.h"
+#include "runtime/tuning.h"
 
 namespace darkroom {
 
@@ -24,39 +27,50 @@ void parse_kernel_override(std::string_view text, KernelOverrides& overrides) {
   overrides[std::string(op_name)] = variant;
 }
 
+std::string refusal(const KernelDef& kernel, const KernelCall& call, const SelectOptions& options) {
+  const auto forced = options.kernels.find(op_def(kernel.op).name);
+  if (forced != options.kernels.end() && kernel.variant != forced->second)
+    return fmt::format("{} is asked for", forced->second);
+  if (!runs_on(kernel.isa, options.isa))
+    return fmt::format("needs {}, {} is what may be used", isa_name(kernel.isa), isa_name(options.isa));
+  if (options.exact && kernel.inexact) return "exact results are asked for";
+  const char* why = kernel.reject(call);
+  return why ? why : "";
+}
+
 Selection select_kernel(const KernelCall& call, const SelectOptions& options, std::string_view node) {
   const OpDef& op = op_def(op_kind(*call.attrs));
-  const auto forced = options.kernels.find(op.name);
+  const Tuning::Times* times = options.tuning ? options.tuning->find(call) : nullptr;
+  // What is compared; 0 where nothing is known. A variant that was not there when the others were measured loses.
+  const auto cost_of = [&](const KernelDef& kernel) {
+    if (!times) return kernel.cycles ? kernel.cycles(call) : 0;
+    const auto found = times->find(kernel.variant);
+    return found == times->end() ? std::numeric_limits<double>::infinity() : found->second;
+  };
   Selection selection;
   double best = 0;
   for (const KernelDef* kernel : kernels_of(op.kind)) {
     if (is_cuda(kernel->isa) != is_cuda(options.isa)) continue;  // for the other device
-    std::string reason;
-    if (forced != options.kernels.end() && kernel->variant != forced->second)
-      reason = fmt::format("{} is asked for", forced->second);
-    else if (!runs_on(kernel->isa, options.isa))
-      reason = fmt::format("needs {}, {} is what may be used", isa_name(kernel->isa), isa_name(options.isa));
-    else if (options.exact && kernel->inexact)
-      reason = "exact results are asked for";
-    else if (const char* why = kernel->reject(call))
-      reason = why;
-    if (!reason.empty()) {
+    if (std::string reason = refusal(*kernel, call, options); !reason.empty()) {
       if (!selection.kernel) selection.refused.push_back({kernel->variant, std::move(reason)});
       continue;
     }
-    const double cycles = kernel->cycles ? kernel->cycles(call) : 0;
+    const double cost = cost_of(*kernel);
     if (!selection.kernel) {
       selection.kernel = kernel;
-      best = cycles;
+      best = cost;
       continue;
     }
-    if (best == 0 || cycles == 0) continue;
-    const auto [slow, fast] = std::pair(std::max(best, cycles), std::min(best, cycles));
-    const std::string_view loser = cycles < best ? selection.kernel->variant : kernel->variant;
-    selection.refused.push_back({loser, fmt::format("estimated to take {:.2f} times as long", slow / fast)});
-    if (cycles < best) {
+    if (best == 0 || cost == 0) continue;
+    const bool faster = cost < best;
+    const double ratio = std::max(best, cost) / std::min(best, cost);
+    selection.refused.push_back(
+        {faster ? selection.kernel->variant : kernel->variant,
+         std::isfinite(ratio) ? fmt::format("{} to take {:.2f} times as long", times ? "measured" : "estimated", ratio)
+                              : "was not measured"});
+    if (faster) {
       selection.kernel = kernel;
-      best = cycles;
+      best = cost;
     }
   }
   if (selection.kernel) return selection;

@@ -8,6 +8,7 @@
 
 #include "runtime/executor.h"
 #include "runtime/fusion.h"
+#include "runtime/tuning.h"
 
 namespace darkroom {
 
@@ -15,7 +16,8 @@ struct SessionOptions {
   Device device = Device::cpu;
   int threads = 1;  // of the CPU; with a GPU they pack weights
   KernelOverrides kernels;
-  bool exact = false;  // direct sums only: no Winograd
+  bool exact = false;                    // direct sums only: no Winograd
+  std::shared_ptr<const Tuning> tuning;  // measured choices of kernels, or null
   DisabledPasses disabled_passes;
   Trace* trace = nullptr;  // records every step of every program
   bool check = false;      // the first run of everything goes step by step against `ref`: see check.h
@@ -77,7 +79,8 @@ class Session {
 
   const SessionOptions& options() const { return options_; }
   SelectOptions select_options() const {
-    return {.kernels = options_.kernels, .isa = backend_->isa(), .exact = options_.exact};
+    return {
+        .kernels = options_.kernels, .isa = backend_->isa(), .exact = options_.exact, .tuning = options_.tuning.get()};
   }
   Backend& backend() { return *backend_; }
   const Backend& backend() const { return *backend_; }

@@ -100,5 +100,27 @@ TEST(Sdplan, RefusesAGraphThatIsNot) {
   EXPECT_NE(r.output.find("there are text_encoder"), std::string::npos) << r.output;
 }
 
+// Measured once, kept, and taken from then on by plans and by sdrun.
+TEST(Sdplan, TuneKeepsWhatItMeasures) {
+  TemporaryFolder f;
+  const std::string tuned = "env DARKROOM_TUNING=" + f.file("times.json") + " ";
+  const CommandResult first = run_command(tuned + kSdplan + "tune --runs 1 --graph unet");
+  EXPECT_EQ(first.exit_code, 0) << first.output;
+  EXPECT_NE(first.output.find(f.file("times.json") + ": "), std::string::npos) << first.output;
+  const auto file = nlohmann::json::parse(read_file(f.file("times.json")));
+  EXPECT_FALSE(file["calls"].empty());
+  const CommandResult second = run_command(tuned + kSdplan + "tune --runs 1 --graph unet");
+  EXPECT_NE(second.output.find(" 0 of them measured now"), std::string::npos) << second.output;
+
+  const CommandResult run = run_command(tuned + DARKROOM_BINARY_DIR + "/bin/sdrun -m " +
+                                        golden_path("models/tiny-sd15") + " a --steps 1 -o " + f.file("o.png"));
+  EXPECT_EQ(run.exit_code, 0) << run.output;
+  EXPECT_NE(run.output.find(", tuned ("), std::string::npos) << run.output;
+  write_file(f.file("times.json"), "{}");
+  const CommandResult damaged = run_command(tuned + kSdplan);
+  EXPECT_EQ(damaged.exit_code, 3) << damaged.output;
+  EXPECT_NE(damaged.output.find(f.file("times.json")), std::string::npos) << damaged.output;
+}
+
 }  // namespace
 }  // namespace darkroom::testing

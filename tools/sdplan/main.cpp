@@ -2,13 +2,16 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 
 #include "kernels/core/error.h"
 #include "model/pipeline.h"
 #include "runtime/atomic_file.h"
 #include "runtime/plan_report.h"
+#include "runtime/tune.h"
 #include "tools/common/default_model.h"
 #include "tools/common/run_main.h"
+#include "tools/common/tuning_file.h"
 
 namespace {
 
@@ -20,17 +23,44 @@ void write_text(const std::string& path, const std::string& text) {
   file.commit();
 }
 
+// Measures what these plans could be run by, and keeps it for this machine.
+int tune_plans(const std::vector<ReportedPlan>& plans, Session& session, int runs) {
+  const std::string path = tuning_path();
+  if (path.empty()) throw usage_error("tune: there is no HOME to keep the times in: name a file in DARKROOM_TUNING");
+  const std::shared_ptr<const Tuning> earlier = find_tuning();
+  Tuning tuning = earlier ? *earlier : Tuning();
+  const std::atomic<bool>* stop = interrupted();
+  SelectOptions options = session.select_options();
+  options.kernels.clear();
+  options.exact = false;
+  size_t measured = 0;
+  for (const ReportedPlan& plan : plans)
+    tune(plan.plan, session.backend(), options, runs, tuning, [&](const std::string& key, const Tuning::Times& times) {
+      fmt::print("{}\n", key);
+      for (const auto& [variant, seconds] : times) fmt::print("  {:24} {:10.3f} ms\n", variant, seconds * 1e3);
+      ++measured;
+      return !stop->load();
+    });
+  std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (!folder.empty()) std::filesystem::create_directories(folder);
+  tuning.save(path, session.backend().description());
+  fmt::print("{}: {} calls, {} of them measured now{}\n", path, tuning.size(), measured,
+             stop->load() ? "; interrupted, run it again to go on" : "");
+  return stop->load() ? int(ErrorKind::cancelled) : 0;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Looks inside the plans of a model: kernels, fusions, memory.", "sdplan");
   app.set_version_flag("--version", version_text());
   app.footer(
       "Examples:\n  sdplan -m sd15.sdw --graph unet\n  sdplan -m sd15.sdw --html plan.html\n  sdplan -m sd15.sdw "
-      "--no-fuse group_norm_silu --json - | less");
+      "--no-fuse group_norm_silu --json - | less\n  sdplan tune -m sd15.sdw");
   std::string model, dtype = "f32", quantize = "none", device = "cpu", only, json, html;
   std::vector<std::string> disabled, kernels;
   int width = 0, height = 0, threads = default_threads();
   int64_t batch = 2, tokens = 77;
-  bool refused = false, no_hoist = false, exact = false;
+  bool refused = false, no_hoist = false, exact = false, untuned = false;
+  int runs = 5;
   app.add_option("-m,--model", model, "a .sdw file or a diffusers folder (default: Scenes)")->type_name("MODEL");
   app.add_option("-W,--width", width, "pixels (default: native size)")->type_name("N");
   app.add_option("-H,--height", height, "pixels")->type_name("N");
@@ -58,6 +88,13 @@ int run(int argc, char** argv) {
   app.add_flag("--refused", refused, "print the kernels that were passed over, and why");
   app.add_option("--json", json, "write JSON; - for stdout")->type_name("FILE");
   app.add_option("--html", html, "write one self-contained page")->type_name("FILE");
+  app.add_flag("--untuned", untuned, "by estimates, not by what sdplan tune measured");
+  app.fallthrough();
+  CLI::App* tuner = app.add_subcommand(
+      "tune", "measure the kernels that could run each call, and keep the times: sdrun then takes the fastest");
+  tuner->add_option("--runs", runs, "of each kernel, the median counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   int exit_code = 0;
   if (!parse_arguments(app, argc, argv, &exit_code)) return exit_code;
 
@@ -67,6 +104,7 @@ int run(int argc, char** argv) {
   options.int8 = quantize == "int8";
   options.session.threads = threads;
   options.session.exact = exact;
+  if (!untuned && !tuner->parsed()) options.session.tuning = find_tuning();
   for (const std::string& pass : disabled) {
     check_pass_name(pass);
     options.session.disabled_passes.insert(pass);
@@ -97,6 +135,7 @@ int run(int argc, char** argv) {
     add(std::move(graph), std::move(passes));
   }
   if (plans.empty()) throw usage_error("--graph {}: there are {}", only, names);
+  if (tuner->parsed()) return tune_plans(plans, pipeline.session(), runs);
   if (!html.empty()) write_text(html, plan_html(plans, path));
   if (json == "-") fmt::print("{}\n", plan_json(plans));
   if (!json.empty() && json != "-") write_text(json, plan_json(plans));

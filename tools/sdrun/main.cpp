@@ -15,6 +15,7 @@
 #include "tools/common/model_options.h"
 #include "tools/common/progress.h"
 #include "tools/common/run_main.h"
+#include "tools/common/tuning_file.h"
 #include "tools/sdrun/parameters.h"
 
 namespace {
@@ -33,7 +34,8 @@ struct Arguments {
   ModelOptions model_options;
   double cache_limit = 20;
   bool no_cache = false;
-  bool quiet = false, exact = false, check = false, has_negative = false, has_cfg = false, has_eta = false;
+  bool quiet = false, exact = false, untuned = false, check = false, has_negative = false, has_cfg = false,
+       has_eta = false;
   LoraOptions loras;
 };
 
@@ -128,6 +130,7 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("--kernel", a.kernels, "force a kernel, as conv2d:ref")
       ->type_name("OP:VARIANT")
       ->allow_extra_args(false);
+  app.add_flag("--untuned", a.untuned, "choose kernels by estimates, not by what sdplan tune measured");
   app.add_flag("--exact", a.exact, "direct sums only: no Winograd, whose rounding errors are a few times larger");
   app.add_flag("--check", a.check,
                "hold the first run of every plan against the reference kernels, step by step (slow)");
@@ -277,6 +280,7 @@ int run(int argc, char** argv) {
   if (a.vae_tile != 0 && a.vae_tile < 128) throw usage_error("--vae-tile {}: wants 0, or 128 or more", a.vae_tile);
   options.decode_tile = a.vae_tile;
   options.session.exact = a.exact;
+  if (!a.untuned) options.session.tuning = find_tuning();
   for (const std::string& pass : a.disabled_passes) {
     check_pass_name(pass);
     options.session.disabled_passes.insert(pass);
@@ -300,8 +304,8 @@ int run(int argc, char** argv) {
   }
   Pipeline pipeline(add_loras(std::move(checkpoint), a.loras, a.threads, a.quiet), options);
   if (!a.quiet)
-    fmt::print(stderr, "{}: {} ({})\n", device_name(device.device), pipeline.session().backend().description(),
-               device.why);
+    fmt::print(stderr, "{}: {}{} ({})\n", device_name(device.device), pipeline.session().backend().description(),
+               options.session.tuning ? ", tuned" : "", device.why);
   const Request base = make_request(a, pipeline);
   Ingredients ingredients{std::filesystem::path(model).filename().empty()
                               ? std::filesystem::path(model).parent_path().filename().string()
