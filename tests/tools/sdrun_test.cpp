@@ -6,6 +6,7 @@
 #include "runtime/backend.h"
 #include "tests/support/files.h"
 #include "tests/support/golden.h"
+#include "tools/common/image_io.h"
 
 namespace darkroom::testing {
 namespace {
@@ -52,6 +53,36 @@ TEST(Sdrun, AnImageSaysHowItWasMadeAndIsMadeAgain) {
     EXPECT_NE(png.find(part), std::string::npos) << part;
   ASSERT_EQ(sdrun("-m " + kModel + " -q --from-image " + first + " -o " + again).exit_code, 0);
   EXPECT_EQ(read_file(again), png);
+}
+
+TEST(Sdrun, NumbersInAnImageThatAreNone) {
+  TemporaryFolder f;
+  const std::string picture = f.file("p.png"), out = f.file("o.png");
+  for (const auto& [says, key] : {std::pair("Steps: many", "Steps"),
+                                  {"Steps: 4x", "Steps"},
+                                  {"Steps: 99999999999", "Steps"},
+                                  {"Steps: 4, CFG scale: high", "CFG scale"},
+                                  {"Steps: 4, CFG scale: nan", "CFG scale"},
+                                  {"Steps: 4, CFG scale: 1e999", "CFG scale"},
+                                  {"Steps: 4, Seed: -1", "Seed"},
+                                  {"Steps: 4, Seed: 99999999999999999999", "Seed"},
+                                  {"Steps: 4, Eta: ", "Eta"},
+                                  {"Steps: 4, Clip skip: 1.5", "Clip skip"},
+                                  {"Steps: 4, Guided part: inf", "Guided part"},
+                                  {"Steps: 4, Reuse deep: two", "Reuse deep"},
+                                  {"Steps: 4, Size: 64", "Size"},
+                                  {"Steps: 4, Size: 64x", "Size"},
+                                  {"Steps: 4, Size: x64", "Size"}}) {
+    write_png(picture, {8, 8, std::vector<uint8_t>(8 * 8 * 3)}, std::string("a\n") + says);
+    const CommandResult r = sdrun("-m " + kModel + " -q --from-image " + picture + " -o " + out);
+    EXPECT_EQ(r.exit_code, 3) << says << ": " << r.output;
+    EXPECT_EQ(r.output.find("sdrun: " + picture + ": its parameters say " + key), 0u) << says << ": " << r.output;
+    EXPECT_EQ(std::count(r.output.begin(), r.output.end(), '\n'), 1) << r.output;
+    EXPECT_FALSE(std::filesystem::exists(out));
+  }
+  // An argument stands in for what a picture says.
+  write_png(picture, {8, 8, std::vector<uint8_t>(8 * 8 * 3)}, "a\nSteps: many, Size: 64x64");
+  EXPECT_EQ(sdrun("-m " + kModel + " -q --steps 1 --from-image " + picture + " -o " + out).exit_code, 0);
 }
 
 TEST(Sdrun, TakesTheModelsOwnDefaults) {

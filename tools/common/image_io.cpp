@@ -10,6 +10,7 @@
 #include <cmath>
 #include <csetjmp>
 #include <cstring>
+#include <memory>
 
 #include "kernels/core/error.h"
 #include "runtime/atomic_file.h"
@@ -20,11 +21,20 @@ namespace darkroom {
 namespace {
 
 constexpr int kMaxSide = 16384;
+constexpr int64_t kMaxPixels = int64_t(1) << 27;
+// Pixels that a byte of a file can stand for. PNG: deflate makes 1032 bytes of one, each of eight 1-bit pixels. JPEG: with
+// Huffman's code a block of 8×8 pixels takes a bit or more.
+constexpr int64_t kPngPixelsOfByte = 1032 * 8, kJpegPixelsOfByte = 64 * 8;
 constexpr unsigned char kPngSignature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
 
-void check_size(const std::string& path, int64_t width, int64_t height) {
-  if (width < 1 || height < 1 || width > kMaxSide || height > kMaxSide)
-    throw file_error("{}: is {}x{} pixels; 1 to {} in each direction are read", path, width, height, kMaxSide);
+// Before memory is taken for the pixels: a header may say anything. `pixels_of_byte` 0: no bound is known.
+void check_size(const MappedFile& file, int64_t width, int64_t height, int64_t pixels_of_byte) {
+  if (width < 1 || height < 1 || width > kMaxSide || height > kMaxSide || width * height > kMaxPixels)
+    throw file_error("{}: is {}x{} pixels; 1 to {} in each direction are read, and {} in all", file.path(), width,
+                     height, kMaxSide, kMaxPixels);
+  if (pixels_of_byte > 0 && width * height / pixels_of_byte > int64_t(file.size()))
+    throw file_error("{}: says that it is {}x{} pixels, which its {} bytes cannot hold: truncated?", file.path(), width,
+                     height, file.size());
 }
 
 Image read_png(const MappedFile& file) {
@@ -32,11 +42,10 @@ Image read_png(const MappedFile& file) {
   png.version = PNG_IMAGE_VERSION;
   if (!png_image_begin_read_from_memory(&png, file.data(), file.size()))
     throw file_error("{}: {}", file.path(), png.message);
-  const int64_t width = png.width, height = png.height;
-  if (width > kMaxSide || height > kMaxSide) png_image_free(&png);
-  check_size(file.path(), width, height);
+  const std::unique_ptr<png_image, decltype(&png_image_free)> guard(&png, png_image_free);
+  check_size(file, png.width, png.height, kPngPixelsOfByte);
   png.format = PNG_FORMAT_RGB;
-  Image image{int(width), int(height), std::vector<uint8_t>(PNG_IMAGE_SIZE(png))};
+  Image image{int(png.width), int(png.height), std::vector<uint8_t>(PNG_IMAGE_SIZE(png))};
   const png_color white = {255, 255, 255};
   if (!png_image_finish_read(&png, &white, image.pixels.data(), 0, nullptr))
     throw file_error("{}: {}", file.path(), png.message);
@@ -53,6 +62,8 @@ Image read_jpeg(const MappedFile& file) {
   jpeg_decompress_struct jpeg;
   JpegError error;
   Image image;
+  const std::unique_ptr<jpeg_decompress_struct, decltype(&jpeg_destroy_decompress)> guard(&jpeg,
+                                                                                          jpeg_destroy_decompress);
   jpeg.err = jpeg_std_error(&error.manager);
   error.manager.error_exit = [](j_common_ptr info) {
     JpegError* e = reinterpret_cast<JpegError*>(info->err);
@@ -61,25 +72,19 @@ Image read_jpeg(const MappedFile& file) {
   };
   error.manager.output_message = [](j_common_ptr) {};
   jpeg_create_decompress(&jpeg);
-  if (setjmp(error.jump)) {
-    jpeg_destroy_decompress(&jpeg);
-    throw file_error("{}: {}", file.path(), error.message);
-  }
+  if (setjmp(error.jump)) throw file_error("{}: {}", file.path(), error.message);
   jpeg_mem_src(&jpeg, reinterpret_cast<const unsigned char*>(file.data()), file.size());
   jpeg_read_header(&jpeg, TRUE);
+  check_size(file, jpeg.image_width, jpeg.image_height, jpeg.arith_code ? 0 : kJpegPixelsOfByte);
   jpeg.out_color_space = JCS_RGB;
   jpeg_start_decompress(&jpeg);
   image.width = int(jpeg.output_width);
   image.height = int(jpeg.output_height);
-  if (image.width <= kMaxSide && image.height <= kMaxSide) {
-    image.pixels.resize(size_t(image.width) * size_t(image.height) * 3);
-    while (jpeg.output_scanline < jpeg.output_height) {
-      JSAMPROW row = image.pixels.data() + size_t(jpeg.output_scanline) * size_t(image.width) * 3;
-      jpeg_read_scanlines(&jpeg, &row, 1);
-    }
+  image.pixels.resize(size_t(image.width) * size_t(image.height) * 3);
+  while (jpeg.output_scanline < jpeg.output_height) {
+    JSAMPROW row = image.pixels.data() + size_t(jpeg.output_scanline) * size_t(image.width) * 3;
+    jpeg_read_scanlines(&jpeg, &row, 1);
   }
-  jpeg_destroy_decompress(&jpeg);
-  check_size(file.path(), image.width, image.height);
   return image;
 }
 
@@ -88,7 +93,7 @@ Image read_webp(const MappedFile& file) {
   Image image;
   if (!WebPGetInfo(data, file.size(), &image.width, &image.height))
     throw file_error("{}: is no readable WebP picture", file.path());
-  check_size(file.path(), image.width, image.height);
+  check_size(file, image.width, image.height, 0);  // a run of one colour takes no bits at all
   const size_t n = size_t(image.width) * size_t(image.height);
   std::vector<uint8_t> rgba(n * 4);
   if (!WebPDecodeRGBAInto(data, file.size(), rgba.data(), rgba.size(), image.width * 4))

@@ -137,14 +137,6 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_flag("-q,--quiet", a.quiet, "no progress");
 }
 
-int whole(const std::string& text, const std::string& what) {
-  try {
-    return std::stoi(text);
-  } catch (const std::exception&) {
-    throw file_error("{}: {} is no number", what, text);
-  }
-}
-
 // Fills in what the arguments leave open.
 void take_from_image(const CLI::App& app, Arguments& a) {
   const std::optional<std::string> text = read_png_text(a.from_image, "parameters");
@@ -153,16 +145,20 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   const auto open = [&](const char* option, const char* key) {
     return app.count(option) == 0 && v.contains(key) ? &v.at(key) : nullptr;
   };
-  const std::string where = a.from_image + ": parameters";
+  const auto take = [&](const char* option, const char* key, auto& number) {
+    const std::string* text = open(option, key);
+    if (text) number = parse_number<std::remove_reference_t<decltype(number)>>(*text, key, a.from_image);
+    return text != nullptr;
+  };
   if (a.prompts.empty() && a.prompts_file.empty()) a.prompts = {v.at("prompt")};
   if (const auto* x = open("--negative-prompt", "negative")) a.negative = *x, a.has_negative = true;
-  if (const auto* x = open("--steps", "Steps")) a.steps = whole(*x, where);
-  if (const auto* x = open("--cfg-scale", "CFG scale")) a.cfg_scale = std::stof(*x), a.has_cfg = true;
-  if (const auto* x = open("--seed", "Seed")) a.seed = std::stoull(*x);
-  if (const auto* x = open("--clip-skip", "Clip skip")) a.clip_skip = whole(*x, where);
-  if (const auto* x = open("--eta", "Eta")) a.eta = std::stod(*x), a.has_eta = true;
-  if (const auto* x = open("--guided-part", "Guided part")) a.guided_part = std::stof(*x);
-  if (const auto* x = open("--reuse-deep", "Reuse deep")) a.reuse_deep = whole(*x, where);
+  take("--steps", "Steps", a.steps);
+  a.has_cfg |= take("--cfg-scale", "CFG scale", a.cfg_scale);
+  take("--seed", "Seed", a.seed);
+  take("--clip-skip", "Clip skip", a.clip_skip);
+  a.has_eta |= take("--eta", "Eta", a.eta);
+  take("--guided-part", "Guided part", a.guided_part);
+  take("--reuse-deep", "Reuse deep", a.reuse_deep);
   if (const auto* x = open("--sampler", "Sampler")) a.sampler = *x;
   if (const auto* x = open("--schedule", "Schedule type"); x && *x != "Automatic") {
     a.schedule = *x;
@@ -176,10 +172,9 @@ void take_from_image(const CLI::App& app, Arguments& a) {
   if (const auto* x = open("--quantize", "Quantized")) a.quantize = *x;
   if (v.contains("Size") && app.count("--width") == 0 && app.count("--height") == 0) {
     const std::string& size = v.at("Size");
-    const size_t cross = size.find('x');
-    if (cross == std::string::npos) throw file_error("{}: size {} is not WIDTHxHEIGHT", where, size);
-    a.width = whole(size.substr(0, cross), where);
-    a.height = whole(size.substr(cross + 1), where);
+    const size_t cross = std::min(size.find('x'), size.size());
+    a.width = parse_number<int>(size.substr(0, cross), "Size (WIDTHxHEIGHT)", a.from_image);
+    a.height = parse_number<int>(size.substr(std::min(cross + 1, size.size())), "Size (WIDTHxHEIGHT)", a.from_image);
   }
 }
 
