@@ -14,6 +14,13 @@ namespace {
 
 using nlohmann::json;
 
+// A value in a message: not more of it than a line can hold.
+std::string shown(const json& value) {
+  constexpr size_t kMost = 80;
+  const std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true);
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
+
 // Reads keys of one config file and remembers which: what nobody asked for and is not known to be harmless is refused.
 class ConfigReader {
  public:
@@ -32,7 +39,7 @@ class ConfigReader {
   bool has(const std::string& key) { return !get(key).is_null(); }
 
   Error bad(const std::string& key, const std::string& wants) {
-    return file_error("{}: {} is {}; {}", where_, key, get(key).dump(), wants);
+    return file_error("{}: {} is {}; {}", where_, key, shown(get(key)), wants);
   }
 
   int64_t integer(const std::string& key, int64_t fallback, int64_t low = 1, int64_t high = 1 << 20) {
@@ -98,7 +105,7 @@ class ConfigReader {
   void finish() {
     for (const auto& [key, value] : json_.items()) {
       if (key.starts_with("_") || seen_.contains(key) || value.is_null() || value == json(false)) continue;
-      throw file_error("{}: {} = {} is a setting that is not implemented", where_, key, value.dump());
+      throw file_error("{}: {} = {} is a setting that is not implemented", where_, key, shown(value));
     }
   }
 

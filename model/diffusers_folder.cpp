@@ -19,6 +19,13 @@ constexpr const char* kTextFolders[] = {"scheduler",      "tokenizer", "tokenize
 constexpr const char* kTextFiles[] = {"config.json", "scheduler_config.json", "vocab.json",
                                       "merges.txt",  "tokenizer_config.json", "special_tokens_map.json"};
 
+// A file beside its index: what a shard may be called.
+bool is_file_name(const nlohmann::json& shard) {
+  if (!shard.is_string()) return false;
+  const std::string& name = shard.get_ref<const std::string&>();
+  return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string_view("/\0", 2)) == name.npos;
+}
+
 }  // namespace
 
 std::string DiffusersFolder::canonical(std::string_view component, std::string name) {
@@ -62,7 +69,7 @@ void DiffusersFolder::open_component(const std::string& component) {
         throw file_error("{}: has no weight_map", index);
       std::set<std::string> shards;
       for (const auto& [name, shard] : json["weight_map"].items()) {
-        if (!shard.is_string() || shard.get<std::string>().find('/') != std::string::npos)
+        if (!is_file_name(shard))
           throw file_error("{}: weight_map: {} lies in {}, which is no file name", index, name, shard.dump());
         shards.insert(shard.get<std::string>());
       }

@@ -3,18 +3,21 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
-#include <set>
 
 #include "kernels/core/error.h"
+#include "runtime/json_text.h"
 
 namespace darkroom {
 
 namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the format's own limit
-constexpr size_t kMaxTensors = 100'000, kMaxValues = 1'000'000;
-constexpr int kMaxDepth = 3;  // the header, a tensor, its shape
+constexpr JsonLimits kHeaderLimits = {
+    .depth = 3,  // the header, a tensor, its shape
+    .values = 1'000'000,
+    .names = 100'000,  // more tensors than any model has
+    .no_name_twice = true,
+};
 
 struct TypeInfo {
   std::string_view text;
@@ -27,29 +30,6 @@ constexpr TypeInfo kTypes[] = {
     {"I16", 16, DType::none}, {"U16", 16, DType::none},    {"U32", 32, DType::none},    {"U64", 64, DType::none},
     {"BOOL", 8, DType::none}, {"F8_E4M3", 8, DType::none}, {"F8_E5M2", 8, DType::none}, {"C64", 64, DType::none},
 };
-
-// Parses the header; a key that stands twice in one object is an error, which the library would pass over. What no model has is
-// refused while it is read, before it takes memory.
-nlohmann::json parse_header(std::string_view text, const std::string& path) {
-  std::vector<std::set<std::string>> open;
-  size_t values = 0;
-  const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-    if (depth > kMaxDepth) throw file_error("{}: the header has brackets in brackets in brackets", path);
-    if (++values > kMaxValues) throw file_error("{}: the header has more than {} values", path, kMaxValues);
-    if (!open.empty() && open.front().size() > kMaxTensors)
-      throw file_error("{}: has more than {} tensors, which no model has", path, kMaxTensors);
-    if (event == nlohmann::json::parse_event_t::object_start) open.emplace_back();
-    if (event == nlohmann::json::parse_event_t::object_end) open.pop_back();
-    if (event == nlohmann::json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second)
-      throw file_error("{}: the header has {} twice", path, value.get<std::string>());
-    return true;
-  };
-  try {
-    return nlohmann::json::parse(text, watch);
-  } catch (const nlohmann::json::exception& e) {
-    throw file_error("{}: the header is no valid JSON: {}", path, e.what());
-  }
-}
 
 // A JSON number that is a whole one of at most `limit`.
 uint64_t whole(const nlohmann::json& value, uint64_t limit, const std::string& path, const std::string& what) {
@@ -98,13 +78,15 @@ Safetensors::Safetensors(const std::string& path) : file_(path) {
   uint64_t header = 0;
   if (file_.size() < 8) throw file_error("{}: has {} bytes, too few for a safetensors file", path, file_.size());
   std::memcpy(&header, file_.data(), 8);
-  if (header > kMaxHeader || header > file_.size() - 8)
+  if (header > kMaxHeader && header <= file_.size() - 8)
+    throw file_error("{}: has a header of {} bytes; the format allows {}", path, header, kMaxHeader);
+  if (header > file_.size() - 8)
     throw file_error("{}: says that its header has {} bytes, the file has {}: truncated, or no safetensors file", path,
                      header, file_.size());
   const std::string_view text = file_.text().substr(8, header);
   if (text.empty() || text[0] != '{')
     throw file_error("{}: the header does not begin with {{: no safetensors file", path);
-  const nlohmann::json json = parse_header(text, path);
+  const nlohmann::json json = parse_json(text, path + ": the header", kHeaderLimits);
   if (!json.is_object()) throw file_error("{}: the header is no JSON object", path);
 
   const uint64_t data_begin = 8 + header, data_size = file_.size() - data_begin;

@@ -85,5 +85,39 @@ INSTANTIATE_TEST_SUITE_P(
         Broken{"metadata_number", safetensors_bytes(R"({"__metadata__":{"k":1}})", ""), "__metadata__ k"}),
     [](const auto& info) { return std::string(info.param.what); });
 
+// What is large is refused while it is read, before it takes memory of its own.
+std::string error_of_header(const std::string& header) {
+  TemporaryFolder folder;
+  const std::string path = folder.file("large.safetensors");
+  write_file(path, safetensors_bytes(header, ""));
+  const std::string error = error_of([&] { Safetensors file(path); });
+  EXPECT_TRUE(error.starts_with("3: " + path)) << error.substr(0, 200);
+  EXPECT_LT(error.size(), 300u);
+  return error;
+}
+
+TEST(LargeSafetensors, AMillionTensors) {
+  std::string header = "{";
+  for (int i = 0; i < 1'000'000; ++i)
+    header += (i ? ",\"" : "\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  EXPECT_NE(error_of_header(header + "}").find("JSON with more than 100000 names in an object"), std::string::npos);
+}
+
+TEST(LargeSafetensors, AHeaderOf100MB) {
+  constexpr size_t kLimit = 100'000'000;
+  const std::string zeros = R"({"w":{"dtype":"U8","data_offsets":[0,0],"shape":[)";
+  std::string header = zeros;
+  while (header.size() + 5 < kLimit) header += "0,";
+  header += "0]}}";
+  EXPECT_NE(error_of_header(header).find("more than 1000000 values"), std::string::npos);
+  // Spaces are what the format pads headers with: all that there may be, and one more.
+  TemporaryFolder folder;
+  const std::string path = folder.file("spaces.safetensors");
+  write_file(path, safetensors_bytes("{" + std::string(kLimit - 2, ' ') + "}", ""));
+  EXPECT_TRUE(Safetensors(path).entries().empty());
+  EXPECT_NE(error_of_header("{" + std::string(kLimit - 1, ' ') + "}").find("has a header of 100000001 bytes"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace darkroom::testing

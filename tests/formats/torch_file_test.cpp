@@ -279,6 +279,36 @@ TEST(TorchFile, TensorsThatDoNotFitTheirStorage) {
   }
 }
 
+TEST(TorchFile, AMillionTensors) {
+  TemporaryFolder folder;
+  // One tensor, remembered as 0, under a million names.
+  std::string pickle = tensor_pickle(4, k(0), k(4) + "\x85", k(1) + "\x85");
+  const size_t end = pickle.size() - 2;  // the tensor is made; then come "set item" and "stop"
+  std::string names = "q";
+  names += '\0';
+  for (int i = 0; i < 1'000'000; ++i) {
+    const std::string name = std::to_string(i);
+    names += std::string("sX") + char(name.size()) + std::string(3, '\0') + name + 'h' + '\0';
+  }
+  pickle.insert(end, names);
+  const std::string path = torch_zip(folder, pickle);
+  const std::string error = error_of([&] { TorchFile file(path); });
+  EXPECT_TRUE(error.starts_with("3: " + path)) << error;
+  EXPECT_NE(error.find("has more than 100000 tensors"), std::string::npos) << error;
+}
+
+// The form before torch 1.6: five pickles, then the storages.
+TEST(TorchFile, TheOldFormCutOffAnywhere) {
+  TemporaryFolder folder;
+  const std::string bytes = read_file(fixture("legacy.pt")), path = folder.file("cut");
+  for (size_t n = 0; n < bytes.size(); ++n) {
+    write_file(path, bytes.substr(0, n));
+    const std::string error = error_of([&] { TorchFile file(path); });
+    ASSERT_TRUE(error.starts_with("3: " + path)) << n << " of " << bytes.size() << ": " << error;
+    ASSERT_EQ(error.find('\n'), std::string::npos) << n;
+  }
+}
+
 TEST(ZipArchive, RefusesWhatTorchNeverWrites) {
   TemporaryFolder folder;
   const std::string bytes = read_file(torch_zip(folder, PICKLE("\x80\x02}."))), path = folder.file("z.ckpt");

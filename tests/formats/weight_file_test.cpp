@@ -179,6 +179,15 @@ TEST_F(ChangedModel, BracketsWithoutEnd) {
   write_file(folder_.file("model/vae/config.json"), "{\"act_fn\": " + deep);
   EXPECT_NE(convert_error().find("vae/config.json: JSON with more than 32 brackets"), std::string::npos);
 }
+TEST_F(ChangedModel, ObjectsWithoutNumber) {
+  // Looked through once: work that grows with the square of 300,000 would take minutes.
+  std::string many = "{}";
+  for (int i = 1; i < 300'000; ++i) many += ",{}";
+  write_file(folder_.file("model/vae/config.json"), "{\"in_channels\": [" + many + "]}");
+  const std::string error = convert_error();
+  EXPECT_NE(error.find("vae/config.json: in_channels is [{},{},"), std::string::npos) << error.substr(0, 300);
+  EXPECT_LT(error.size(), 300u);
+}
 TEST_F(ChangedModel, ShapesThatDoNotFit) {
   edit("unet/config.json",
        [](std::string& t) { replace(t, "\"cross_attention_dim\": 32", "\"cross_attention_dim\": 40"); });
@@ -209,6 +218,34 @@ TEST_F(ChangedModel, Fp16VariantsAndShardsAreRead) {
   write_file(unet + name + ".safetensors.index.json", "{\"weight_map\":{" + map + "}}");
   EXPECT_TRUE(convert(*open_checkpoint(folder_.file("model")), folder_.file("b.sdw"), {std::nullopt, "x"}));
   EXPECT_EQ(read_file(folder_.file("a.sdw")), read_file(folder_.file("b.sdw")));
+}
+TEST_F(ChangedModel, ShardsThatAreMissingOrLieElsewhere) {
+  const std::string unet = folder_.file("model/unet/"), name = "diffusion_pytorch_model";
+  std::filesystem::rename(unet + name + ".safetensors", unet + "one.safetensors");
+  std::filesystem::copy_file(unet + "one.safetensors", folder_.file("model/outside.safetensors"));
+  const auto error = [&](const std::string& index) {
+    write_file(unet + name + ".safetensors.index.json", index);
+    const std::string e = convert_error();
+    EXPECT_TRUE(e.starts_with("3: " + unet)) << e;
+    EXPECT_EQ(e.find('\n'), std::string::npos) << e;
+    return e.substr(std::min(e.size(), 3 + unet.size()));
+  };
+  const auto one = [&](const std::string& shard) {
+    return error(R"({"weight_map":{"conv_in.bias":"one.safetensors","conv_in.weight":)" + shard + "}}");
+  };
+  EXPECT_EQ(one("\"two.safetensors\""), "two.safetensors: No such file or directory");
+  for (const char* shard : {"\"../outside.safetensors\"", "\"/etc/passwd\"", "\"./one.safetensors\"", "3", "null",
+                            "[\"one.safetensors\"]", "\"a\\u0000b\"", "\"\"", "\"..\"", "\".\""})
+    EXPECT_NE(one(shard).find("which is no file name"), std::string::npos) << shard << ": " << one(shard);
+  EXPECT_NE(error(R"({"weight_map":{"conv_in.weight":"one.safetensors","more.weight":"one.safetensors"}})")
+                .find("promises more.weight"),
+            std::string::npos);
+  for (const char* index : {"{}", "[]", "3", R"({"weight_map": []})", R"({"weight_map": "one.safetensors"})"})
+    EXPECT_NE(error(index).find("has no weight_map"), std::string::npos) << index;
+  EXPECT_NE(error("{\"weight_map\":").find("JSON"), std::string::npos);
+  // A tensor in two shards.
+  std::filesystem::copy_file(unet + "one.safetensors", unet + "two.safetensors");
+  EXPECT_NE(one("\"two.safetensors\"").find("is in another file of the component too"), std::string::npos);
 }
 
 }  // namespace
