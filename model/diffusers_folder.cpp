@@ -102,6 +102,12 @@ void DiffusersFolder::add_file(const std::string& component, const std::string& 
 }
 
 WeightView DiffusersFolder::find(std::string_view name) const {
+  const WeightView view = describe(name);
+  if (view.data) require_finite(view, name, path_);
+  return view;
+}
+
+WeightView DiffusersFolder::describe(std::string_view name) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) return {};
   const SafetensorsEntry& entry = *found->second.entry;

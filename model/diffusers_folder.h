@@ -17,6 +17,7 @@ class DiffusersFolder : public Checkpoint {
   explicit DiffusersFolder(const std::string& path);
 
   WeightView find(std::string_view name) const override;
+  WeightView describe(std::string_view name) const override;
   void release(std::string_view name) const override;
   std::string where() const override { return path_; }
   std::optional<std::string> text(std::string_view name) const override;

@@ -151,44 +151,51 @@ void SingleFile::refuse_what_is_left() const {
   }
 }
 
-WeightView SingleFile::find(std::string_view name) const {
+WeightView SingleFile::describe(std::string_view name) const {
   const auto found = sources_.find(name);
   if (found == sources_.end()) return {};
   const Source& source = found->second;
-  const StoredTensor& t = *source.stored;
-  WeightView view = view_of(t, file_.path(), found->first);
+  WeightView view = view_of(*source.stored, file_.path(), found->first);
   view.shape[0] /= source.parts;
-  const size_t size = dtype_size(t.dtype), bytes = size_t(view.shape.elements()) * size;
-  view.bytes = bytes;
-  if (t.strides.empty() && !source.transposed) {
-    view.data += size_t(source.part) * bytes;
-    return view;
-  }
-  // Gathered element by element, in the order in which ours has them.
-  std::vector<int64_t> strides = t.strides;
-  if (strides.empty()) strides = {view.shape[1], 1};
-  const std::byte* first = t.data + size_t(source.part * view.shape[0] * strides[0]) * size;
-  if (source.transposed) {
-    std::swap(view.shape[0], view.shape[1]);
-    std::swap(strides[0], strides[1]);
-  }
-  std::vector<std::byte>& made = made_[found->first];
-  if (made.empty()) {
-    made.resize(bytes);
-    int64_t n[kMaxRank] = {1, 1, 1, 1}, step[kMaxRank] = {0, 0, 0, 0};
-    for (int i = 0; i < view.shape.rank(); ++i) {
-      n[kMaxRank - view.shape.rank() + i] = view.shape[i];
-      step[kMaxRank - view.shape.rank() + i] = strides[size_t(i)];
-    }
-    std::byte* to = made.data();
-    for (int64_t a = 0; a < n[0]; ++a)
-      for (int64_t b = 0; b < n[1]; ++b)
-        for (int64_t c = 0; c < n[2]; ++c)
-          for (int64_t d = 0; d < n[3]; ++d, to += size)
-            std::memcpy(to, first + size_t(a * step[0] + b * step[1] + c * step[2] + d * step[3]) * size, size);
-  }
-  view.data = made.data();
+  view.bytes = size_t(view.shape.elements()) * dtype_size(view.dtype);
+  view.data = nullptr;
+  if (source.transposed) std::swap(view.shape[0], view.shape[1]);
   return view;
+}
+
+WeightView SingleFile::find(std::string_view name) const {
+  WeightView view = describe(name);
+  if (view.dtype == DType::none) return view;
+  const Source& source = sources_.find(name)->second;
+  const bool as_it_lies = source.stored->strides.empty() && !source.transposed;
+  view.data = as_it_lies ? source.stored->data + size_t(source.part) * view.bytes : gathered(name, source, view);
+  require_finite(view, name, file_.path());
+  return view;
+}
+
+// The elements one by one, in the order in which ours has them.
+const std::byte* SingleFile::gathered(std::string_view name, const Source& source, const WeightView& view) const {
+  std::vector<std::byte>& made = made_[std::string(name)];
+  if (!made.empty()) return made.data();
+  const StoredTensor& t = *source.stored;
+  std::vector<int64_t> strides = t.strides;
+  if (strides.empty()) strides = {t.shape[1], 1};
+  const size_t size = dtype_size(t.dtype);
+  const std::byte* first = t.data + size_t(source.part * (t.shape[0] / source.parts) * strides[0]) * size;
+  if (source.transposed) std::swap(strides[0], strides[1]);
+  made.resize(view.bytes);
+  int64_t n[kMaxRank] = {1, 1, 1, 1}, step[kMaxRank] = {0, 0, 0, 0};
+  for (int i = 0; i < view.shape.rank(); ++i) {
+    n[kMaxRank - view.shape.rank() + i] = view.shape[i];
+    step[kMaxRank - view.shape.rank() + i] = strides[size_t(i)];
+  }
+  std::byte* to = made.data();
+  for (int64_t a = 0; a < n[0]; ++a)
+    for (int64_t b = 0; b < n[1]; ++b)
+      for (int64_t c = 0; c < n[2]; ++c)
+        for (int64_t d = 0; d < n[3]; ++d, to += size)
+          std::memcpy(to, first + size_t(a * step[0] + b * step[1] + c * step[2] + d * step[3]) * size, size);
+  return made.data();
 }
 
 void SingleFile::release(std::string_view name) const {

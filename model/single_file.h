@@ -19,6 +19,7 @@ class SingleFile : public Checkpoint {
 
   // Dense views into the file; what lies there in another order is copied, and stays until release().
   WeightView find(std::string_view name) const override;
+  WeightView describe(std::string_view name) const override;
   void release(std::string_view name) const override;
   std::string where() const override { return file_.path(); }
   std::optional<std::string> text(std::string_view name) const override;
@@ -35,6 +36,7 @@ class SingleFile : public Checkpoint {
     int part = 0, parts = 1;
     bool transposed = false;
   };
+  const std::byte* gathered(std::string_view name, const Source& source, const WeightView& view) const;
   void locate();
   void add_tokenizer(const std::string& tokenizer);
   void take(const std::string& name, const std::string& stored, Source source);

@@ -27,11 +27,17 @@ struct WeightView {
 void read_elements(DType dtype, const std::byte* data, int64_t first, int64_t count, float* out);
 void write_elements(DType dtype, const float* values, int64_t count, std::byte* out);
 
+// The first of `count` elements that is NaN or an infinity; −1 where there is none. At the speed of memory.
+int64_t first_not_finite(DType dtype, const std::byte* data, int64_t count);
+// Throws file_error naming file, tensor and element where a weight has one.
+void require_finite(const WeightView& weight, std::string_view name, const std::string& where);
+
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
 
   // The tensor, or a view with dtype none where the source has none of that name.
+  // Sources that read other programs' files look at the numbers as they give them: file_error where one is NaN or an infinity.
   // A source may materialise the data on demand (synthetic, merged or quantised weights): the view is then valid until
   // release(name).
   virtual WeightView find(std::string_view name) const = 0;
