@@ -10,6 +10,7 @@ enum class Activation : uint8_t {
   silu,        // x · sigmoid(x)
   gelu,        // x · Φ(x), with erf
   quick_gelu,  // x · sigmoid(1.702 x)
+  relu,        // max(x, 0); NaN stays
 };
 
 constexpr const char* activation_name(Activation a) {
@@ -22,6 +23,8 @@ constexpr const char* activation_name(Activation a) {
       return "gelu";
     case Activation::quick_gelu:
       return "quick_gelu";
+    case Activation::relu:
+      return "relu";
   }
   return "?";
 }

@@ -23,6 +23,8 @@ static inline Real ref_activate(Activation activation, Real x) {
       return ref_gelu(x);
     case Activation::quick_gelu:
       return x / (1 + std::exp(-1.702 * x));
+    case Activation::relu:
+      return x < 0 ? 0 : x;
   }
   return x;
 }

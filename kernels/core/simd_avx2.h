@@ -168,11 +168,15 @@ static inline __m256 gelu(__m256 x) {
   return _mm256_mul_ps(x, phi);
 }
 
+// max(x, 0): the second operand where one is NaN.
+static inline __m256 relu(__m256 x) { return _mm256_max_ps(_mm256_setzero_ps(), x); }
+
 template <Activation kActivation>
 static inline __m256 activate(__m256 x) {
   if constexpr (kActivation == Activation::silu) return silu(x);
   if constexpr (kActivation == Activation::gelu) return gelu(x);
   if constexpr (kActivation == Activation::quick_gelu) return quick_gelu(x);
+  if constexpr (kActivation == Activation::relu) return relu(x);
   return x;
 }
 static inline __m256 activate(Activation activation, __m256 x) {
@@ -185,6 +189,8 @@ static inline __m256 activate(Activation activation, __m256 x) {
       return gelu(x);
     case Activation::quick_gelu:
       return quick_gelu(x);
+    case Activation::relu:
+      return relu(x);
   }
   return x;
 }

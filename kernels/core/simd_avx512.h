@@ -133,6 +133,9 @@ static inline __m512 gelu(__m512 x) {
   return _mm512_mul_ps(x, _mm512_mask_sub_ps(tail, positive, _mm512_set1_ps(1.0f), tail));
 }
 
+// max(x, 0): the second operand where one is NaN.
+static inline __m512 relu(__m512 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); }
+
 static inline __m512 activate(Activation activation, __m512 x) {
   switch (activation) {
     case Activation::none:
@@ -143,6 +146,8 @@ static inline __m512 activate(Activation activation, __m512 x) {
       return gelu(x);
     case Activation::quick_gelu:
       return quick_gelu(x);
+    case Activation::relu:
+      return relu(x);
   }
   return x;
 }

@@ -76,6 +76,8 @@ struct Unary {
         return rows<Activation::gelu>(call, team);
       case Activation::quick_gelu:
         return rows<Activation::quick_gelu>(call, team);
+      case Activation::relu:
+        return rows<Activation::relu>(call, team);
     }
   }
 };

@@ -18,6 +18,8 @@ Real activate(Activation activation, Real x) {
       return 0.5 * x * std::erfc(-x * std::sqrt(0.5));
     case Activation::quick_gelu:
       return x / (1.0 + std::exp(-1.702 * x));
+    case Activation::relu:
+      return x < 0 ? 0 : x;
   }
   return x;
 }

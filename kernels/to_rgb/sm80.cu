@@ -14,6 +14,7 @@ struct Params {
   Global<const T> x;
   Global<uint8_t> out;
   uint32_t elements;
+  float scale, shift;
 };
 
 template <typename T>
@@ -22,7 +23,7 @@ __global__ void __launch_bounds__(kThreads) to_rgb(const __grid_constant__ Param
   DARKROOM_UNROLL
   for (uint32_t i = first; i < first + kEach; ++i) {
     if (i >= p.elements) return;
-    const float v = widen(load(p.x + i)) * 0.5f + 0.5f;
+    const float v = widen(load(p.x + i)) * p.scale + p.shift;
     const float level = v > 0 ? (v < 1 ? v : 1.0f) : 0.0f;  // NaN is not > 0
     store(p.out + i, uint8_t(rintf(level * 255.0f)));
   }
@@ -38,12 +39,15 @@ const char* reject(const KernelCall& call) {
 
 void enqueue(const KernelCall& call, const Stream& stream) {
   const TensorView& x = call.in[ToRgbAttrs::kX];
+  const auto& attrs = call.attributes<ToRgbAttrs>();
   by_type(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     Params<T> p{};
     p.x = global<const T>(x, "x");
     p.out = global<uint8_t>(call.out, "out");
     p.elements = uint32_t(x.shape.elements());
+    p.scale = attrs.scale;
+    p.shift = attrs.shift;
     launch_grid(stream, "to_rgb", {blocks_for(p.elements, kThreads * kEach)}, kThreads, 0, to_rgb<T>, p);
   });
 }

@@ -238,5 +238,14 @@ TEST(ToRgb, RoundsToEvenClampsAndMakesBlackOfNaN) {
   });
 }
 
+TEST(ToRgb, FromZeroToOne) {
+  for_kernels(OpKind::to_rgb, [&](Backend& backend, const KernelDef& kernel) {
+    Call call(backend, ToRgbAttrs{1.0f, 0.0f});
+    call.input(ToRgbAttrs::kX, {1, 2, 3}, DType::f32, std::vector<float>{-0.5f, 0.0f, 0.25f, 0.5f, 1.0f, 1.5f});
+    call.output(DType::u8, std::vector<uint8_t>(6, 77));
+    EXPECT_EQ(call.run<uint8_t>(kernel), (std::vector<uint8_t>{0, 0, 64, 128, 255, 255}));
+  });
+}
+
 }  // namespace
 }  // namespace darkroom

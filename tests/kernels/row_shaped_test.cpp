@@ -95,7 +95,8 @@ TEST(Softmax, WidthsMaskAndLargeLogits) {
 }
 
 TEST(Elementwise, ActivationsAndScale) {
-  for (Activation activation : {Activation::none, Activation::silu, Activation::gelu, Activation::quick_gelu})
+  for (Activation activation :
+       {Activation::none, Activation::silu, Activation::gelu, Activation::quick_gelu, Activation::relu})
     for (DType in : kTypes)
       for (DType out : kTypes)
         for (int64_t gap : {0, 3}) {

@@ -13,19 +13,21 @@ namespace {
 struct Case {
   const char* what;
   int64_t h, w, c, second, n;
-  bool upsampled, residual, silu_out;
+  bool upsampled, residual;
+  Activation out;
   DType weight;
 };
+using enum Activation;
 constexpr Case kCases[] = {
-    {"one tile", 4, 4, 8, 0, 16, false, false, false, DType::f32},
-    {"less than a tile", 1, 3, 5, 0, 7, false, true, false, DType::f16},
-    {"borders cut tiles, two sources that straddle a strip", 9, 14, 20, 30, 33, false, true, true, DType::f32},
-    {"several blocks of tiles", 71, 69, 8, 0, 16, false, true, false, DType::bf16},
-    {"few tiles, several blocks of channels", 8, 8, 100, 50, 48, false, true, false, DType::f32},
-    {"many tiles, several blocks of channels", 17, 17, 656, 0, 4, false, false, false, DType::f16},
-    {"sums that outlive the transformed input", 41, 44, 648, 0, 4, false, true, false, DType::f32},
-    {"enlarged", 6, 7, 24, 0, 20, true, false, false, DType::f32},
-    {"an output of three channels", 12, 12, 40, 0, 3, false, false, false, DType::f32},
+    {"one tile", 4, 4, 8, 0, 16, false, false, none, DType::f32},
+    {"less than a tile", 1, 3, 5, 0, 7, false, true, relu, DType::f16},
+    {"borders cut tiles, two sources that straddle a strip", 9, 14, 20, 30, 33, false, true, silu, DType::f32},
+    {"several blocks of tiles", 71, 69, 8, 0, 16, false, true, relu, DType::bf16},
+    {"few tiles, several blocks of channels", 8, 8, 100, 50, 48, false, true, none, DType::f32},
+    {"many tiles, several blocks of channels", 17, 17, 656, 0, 4, false, false, none, DType::f16},
+    {"sums that outlive the transformed input", 41, 44, 648, 0, 4, false, true, none, DType::f32},
+    {"enlarged", 6, 7, 24, 0, 20, true, false, relu, DType::f32},
+    {"an output of three channels", 12, 12, 40, 0, 3, false, false, none, DType::f32},
 };
 
 void fill(CallMemory& call, const Case& c, DType activation) {
@@ -42,7 +44,7 @@ void fill(CallMemory& call, const Case& c, DType activation) {
 
 void set(Conv2dAttrs& attrs, const Case& c) {
   if (c.upsampled) attrs.upsample_height = 2 * c.h - 1, attrs.upsample_width = 2 * c.w;
-  if (c.silu_out) attrs.epilogue.activation = Activation::silu;
+  attrs.epilogue.activation = c.out;
 }
 
 TEST(Winograd, BlocksBordersAndEpilogues) {

@@ -89,6 +89,7 @@ DARKROOM_DEVICE float activate(Activation how, float x) {
   if (how == Activation::silu) return silu(x);
   if (how == Activation::gelu) return gelu(x);
   if (how == Activation::quick_gelu) return x / (1.0f + expf(-1.702f * x));
+  if (how == Activation::relu) return x < 0.0f ? 0.0f : x;
   return x;
 }
 
