@@ -32,8 +32,8 @@ class Checkpoint : public WeightSource {
 
 // What a file does not say itself.
 struct CheckpointOptions {
-  // A file with another autoencoder; "": the model's own.
-  std::string vae;
+  // A file with another autoencoder, or two with the halves of a TAESD; none: the model's own.
+  std::vector<std::string> vae;
   // Single files alone:
   std::optional<Prediction> prediction;  // none: the family's default, which is v for SD 2.x and epsilon for all others
   bool ema = false;                      // the running averages in place of the weights

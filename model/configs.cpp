@@ -233,8 +233,39 @@ UNetConfig parse_unet_config(std::string_view text, std::string_view where) {
   return c;
 }
 
+namespace {
+
+VaeConfig parse_tiny_vae_config(ConfigReader& r) {
+  VaeConfig c;
+  c.in_channels = r.integer("in_channels", 3);
+  c.out_channels = r.integer("out_channels", 3);
+  c.latent_channels = r.integer("latent_channels", 4);
+  c.scaling_factor = r.number("scaling_factor", 1.0f);
+  if (!(c.scaling_factor > 0)) throw r.bad("scaling_factor", "wants a number above 0");
+  c.num_decoder_blocks = r.integers("num_decoder_blocks", {3, 3, 3, 1}, 0);
+  const size_t levels = c.num_decoder_blocks.size();
+  if (r.get("num_encoder_blocks") != json::array())
+    c.num_encoder_blocks = r.integers("num_encoder_blocks", {1, 3, 3, 3}, levels);
+  c.block_out_channels = r.integers("decoder_block_out_channels", std::vector<int64_t>(levels, 64), levels);
+  for (const char* key : {"decoder_block_out_channels", "encoder_block_out_channels", "block_out_channels"})
+    for (int64_t channels : r.integers(key, c.block_out_channels, levels))
+      if (channels != c.block_out_channels[0]) throw r.bad(key, "wants one number of channels on all levels");
+  c.force_upcast = r.boolean("force_upcast", false);
+  r.only("act_fn", "relu");
+  r.only("upsample_fn", "nearest");
+  r.only("upsampling_scaling_factor", 2);
+  r.only("latent_magnitude", 3);
+  r.only("latent_shift", 0.5);
+  r.only("shift_factor", 0.0);
+  r.finish();
+  return c;
+}
+
+}  // namespace
+
 VaeConfig parse_vae_config(std::string_view text, std::string_view where) {
   ConfigReader r(text, where);
+  if (r.get("_class_name") == "AutoencoderTiny") return parse_tiny_vae_config(r);
   VaeConfig c;
   c.sample_size = r.integer("sample_size", 512);
   c.in_channels = r.integer("in_channels", 3);

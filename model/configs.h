@@ -50,7 +50,7 @@ struct UNetConfig {
   int64_t time_cond_proj_dim = 0;  // LCM's guidance embedding; 0: none
 };
 
-// AutoencoderKL.
+// AutoencoderKL, or AutoencoderTiny (TAESD): see tiny().
 struct VaeConfig {
   int64_t sample_size = 512;
   int64_t in_channels = 3;
@@ -64,7 +64,11 @@ struct VaeConfig {
   bool use_post_quant_conv = true;
   bool mid_block_add_attention = true;
   bool force_upcast = false;
+  // AutoencoderTiny alone: residual blocks a level, in the order in which they run. No encoder blocks: there is no encoder.
+  std::vector<int64_t> num_encoder_blocks = {}, num_decoder_blocks = {};
 
+  bool tiny() const { return !num_decoder_blocks.empty(); }
+  bool has_encoder() const { return !tiny() || !num_encoder_blocks.empty(); }
   // Pixels of the picture for each pixel of the latent, in each direction.
   int64_t factor() const { return int64_t(1) << (block_out_channels.size() - 1); }
 };

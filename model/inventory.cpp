@@ -63,7 +63,8 @@ std::vector<InventoryEntry> model_inventory(const Checkpoint& checkpoint) {
 std::vector<InventoryEntry> vae_inventory(const VaeConfig& config) {
   Collector all;
   all.add("vae", build_vae_decoder(config, {1, 8, 8, DType::f32}));
-  all.add("vae", build_vae_encoder(config, {1, 8 * config.factor(), 8 * config.factor(), DType::f32}));
+  if (config.has_encoder())
+    all.add("vae", build_vae_encoder(config, {1, 8 * config.factor(), 8 * config.factor(), DType::f32}));
   return all.entries;
 }
 

@@ -11,16 +11,17 @@ ValueId Scope::linear(const std::string& name, ValueId x, int64_t out, bool bias
   return graph_->add(s.node(""), GemmAttrs{}, {x, weight, b}, dtype);
 }
 
-ValueId Scope::conv(const std::string& name, ValueId x, int64_t out, const Conv2dAttrs& attrs, DType dtype) const {
+ValueId Scope::conv(const std::string& name, ValueId x, int64_t out, const Conv2dAttrs& attrs, DType dtype,
+                    bool bias) const {
   const Scope s = child(name);
   const ValueId weight = s.weight("weight", {out, shape(x).channels(), attrs.kernel, attrs.kernel});
-  return graph_->add(s.node(""), attrs, {x, kNoValue, weight, s.weight("bias", {out})}, dtype);
+  return graph_->add(s.node(""), attrs, {x, kNoValue, weight, bias ? s.weight("bias", {out}) : kNoValue}, dtype);
 }
 
-ValueId Scope::conv3x3(const std::string& name, ValueId x, int64_t out, int stride, DType dtype) const {
+ValueId Scope::conv3x3(const std::string& name, ValueId x, int64_t out, int stride, DType dtype, bool bias) const {
   Conv2dAttrs attrs;
   attrs.stride = stride;
-  return conv(name, x, out, attrs, dtype);
+  return conv(name, x, out, attrs, dtype, bias);
 }
 
 ValueId Scope::conv1x1(const std::string& name, ValueId x, int64_t out, DType dtype) const {

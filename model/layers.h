@@ -33,10 +33,11 @@ class Scope {
   // [.., in] → [.., out]
   ValueId linear(const std::string& name, ValueId x, int64_t out, bool bias = true, DType dtype = DType::none) const;
   // [B, H, W, in] → [B, H', W', out]; padding 1 all round for 3×3, none for 1×1.
-  ValueId conv3x3(const std::string& name, ValueId x, int64_t out, int stride = 1, DType dtype = DType::none) const;
+  ValueId conv3x3(const std::string& name, ValueId x, int64_t out, int stride = 1, DType dtype = DType::none,
+                  bool bias = true) const;
   ValueId conv1x1(const std::string& name, ValueId x, int64_t out, DType dtype = DType::none) const;
-  ValueId conv(const std::string& name, ValueId x, int64_t out, const Conv2dAttrs& attrs,
-               DType dtype = DType::none) const;
+  ValueId conv(const std::string& name, ValueId x, int64_t out, const Conv2dAttrs& attrs, DType dtype = DType::none,
+               bool bias = true) const;
   ValueId group_norm(const std::string& name, ValueId x, int64_t groups, float eps) const;
   ValueId layer_norm(const std::string& name, ValueId x, float eps) const;
   ValueId activation(const std::string& name, ValueId x, Activation activation, DType dtype = DType::none) const;

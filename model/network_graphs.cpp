@@ -33,7 +33,7 @@ std::vector<Graph> network_graphs(const Checkpoint& checkpoint, const NetworkGra
   const int64_t pixels = vae_size * vae.factor();
   graphs.push_back(build_unet(unet, {o.batch, size, size, 77, o.dtype}));
   graphs.push_back(build_vae_decoder(vae, {1, vae_size, vae_size, o.dtype}));
-  graphs.push_back(build_vae_encoder(vae, {1, pixels, pixels, o.dtype}));
+  if (vae.has_encoder()) graphs.push_back(build_vae_encoder(vae, {1, pixels, pixels, o.dtype}));
   for (Graph& graph : graphs) {
     for (Value& v : graph.mutable_values())
       if (v.kind == ValueKind::weight) v.dtype = v.shape.rank() > 1 ? o.weights : DType::f32;

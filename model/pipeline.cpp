@@ -6,6 +6,7 @@
 
 #include "kernels/core/error.h"
 #include "model/clip.h"
+#include "model/taesd.h"
 #include "model/tiles.h"
 #include "model/vae.h"
 
@@ -160,6 +161,9 @@ ResolvedRequest Pipeline::resolve(const Request& given) const {
   if (q.reuse_deep < 1 || q.reuse_deep > 100) throw usage_error("--reuse-deep {}: wants 1 to 100", q.reuse_deep);
   if (q.clip_skip < 0 || q.clip_skip > layers) throw usage_error("--clip-skip {}: wants 1 to {}", q.clip_skip, layers);
   if (!q.mask.empty() && !q.image) throw usage_error("--mask: wants an image to keep the rest of: -i FILE");
+  if (q.image && !vae_.has_encoder())
+    throw usage_error(
+        "-i: this model's autoencoder is a TAESD's decoder alone: name the encoder's file with --vae too");
   if (q.image && (q.image->width != q.width || q.image->height != q.height))
     throw internal_error("the image is {}x{}, the request {}x{}", q.image->width, q.image->height, q.width, q.height);
   if (unet_.in_channels != unet_.out_channels && (!q.image || q.mask.empty()))
@@ -284,13 +288,19 @@ std::optional<std::vector<float>> Pipeline::encode_image(const Image& image, Noi
   if (!planned || !(planned->shape(0) == Shape{1, image.height, image.width, vae_.in_channels}))
     encoder_ = session_.compile(build_vae_encoder(vae_, options));
   std::vector<float> pixels(image.pixels.size());
-  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = float(image.pixels[i]) / 127.5f - 1.0f;
+  for (size_t i = 0; i < pixels.size(); ++i)
+    pixels[i] = vae_.tiny() ? float(image.pixels[i]) / 255.0f : float(image.pixels[i]) / 127.5f - 1.0f;
   const int64_t channels = vae_.latent_channels,
                 count = int64_t(image.width / size_unit()) * (image.height / size_unit());
   std::vector<float> moments(size_t(count * 2 * channels)), planar(size_t(count * channels)), epsilon(planar.size()),
       latents(planar.size());
   encoder_->write("image", pixels);
   if (!encoder_->run(cancel)) return std::nullopt;
+  if (vae_.tiny()) {
+    encoder_->read("latents", latents);
+    for (float& x : latents) x *= vae_.scaling_factor;
+    return latents;
+  }
   encoder_->read("moments", moments);
   draw(noise, channels, count, planar, epsilon);
   for (int64_t p = 0; p < count; ++p)
@@ -309,7 +319,10 @@ std::optional<Image> Pipeline::decode(const std::vector<float>& latents, int64_t
   if (!planned || !(planned->shape(0) == Shape{1, height, width, vae_.latent_channels}))
     decoder_ = session_.compile(decoder_graph(height, width, options_.dtype));
   std::vector<float> z(latents.size());
-  for (size_t i = 0; i < z.size(); ++i) z[i] = latents[i] / vae_.scaling_factor;
+  for (size_t i = 0; i < z.size(); ++i) {
+    z[i] = latents[i] / vae_.scaling_factor;
+    if (vae_.tiny()) z[i] = clamp_taesd_latent(z[i]);
+  }
   Image image{int(width * size_unit()), int(height * size_unit()), {}};
   decoder_->write("z", z);
   if (!decoder_->run(cancel)) return std::nullopt;
@@ -323,7 +336,8 @@ Graph Pipeline::decoder_graph(int64_t height, int64_t width, DType dtype) const 
   Graph graph = build_vae_decoder(vae_, {1, height, width, dtype});
   const ValueId image = graph.outputs()[0].value;
   graph.mutable_outputs().clear();
-  graph.output("rgb", graph.add("to_rgb", ToRgbAttrs{}, {image}, DType::u8));
+  const ToRgbAttrs range = vae_.tiny() ? ToRgbAttrs{1.0f, 0.0f} : ToRgbAttrs{};
+  graph.output("rgb", graph.add("to_rgb", range, {image}, DType::u8));
   return graph;
 }
 
@@ -445,7 +459,7 @@ std::vector<Graph> Pipeline::picture_graphs(int width, int height, int64_t batch
 
 std::vector<Graph> Pipeline::graphs(int width, int height, int64_t batch, int64_t tokens) const {
   std::vector<Graph> all = picture_graphs(width, height, batch, tokens, options_.dtype);
-  all.push_back(build_vae_encoder(vae_, {1, height, width, options_.dtype}));
+  if (vae_.has_encoder()) all.push_back(build_vae_encoder(vae_, {1, height, width, options_.dtype}));
   return all;
 }
 

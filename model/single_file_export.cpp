@@ -62,7 +62,11 @@ std::vector<LdmTensor> ldm_layout(const Checkpoint& source) {
   const auto where = [&](const std::string& c) { return source.where() + ": " + c; };
   const UNetConfig unet_config = parse_unet_config(text("unet"), where("unet"));
   const LdmFamily& family = family_of(source, unet_config);
-  const NameMap unet = ldm_unet_names(unet_config), vae = ldm_vae_names(parse_vae_config(text("vae"), where("vae")));
+  const VaeConfig vae_config = parse_vae_config(text("vae"), where("vae"));
+  if (vae_config.tiny())
+    throw usage_error("{}: its autoencoder is a TAESD, for which LDM's layout has no names: write a .sdw file",
+                      source.where());
+  const NameMap unet = ldm_unet_names(unet_config), vae = ldm_vae_names(vae_config);
   std::map<std::string, std::pair<const LdmTextEncoder*, NameMap>> encoders;
   for (const LdmTextEncoder& e : family.encoders)
     encoders.emplace(e.component,

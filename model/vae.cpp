@@ -2,6 +2,7 @@
 
 #include "kernels/core/error.h"
 #include "model/layers.h"
+#include "model/taesd.h"
 
 namespace darkroom {
 
@@ -55,6 +56,7 @@ void check(const VaeGraphOptions& options) {
 
 Graph build_vae_decoder(const VaeConfig& config, const VaeGraphOptions& options) {
   check(options);
+  if (config.tiny()) return build_taesd_decoder(config, options);
   Graph g("vae_decoder", options.dtype);
   const Scope vae(g, "vae");
   const Scope s = vae.child("decoder");
@@ -80,6 +82,7 @@ Graph build_vae_decoder(const VaeConfig& config, const VaeGraphOptions& options)
 
 Graph build_vae_encoder(const VaeConfig& config, const VaeGraphOptions& options) {
   check(options);
+  if (config.tiny()) return build_taesd_encoder(config, options);
   Graph g("vae_encoder", options.dtype);
   const Scope vae(g, "vae");
   const Scope s = vae.child("encoder");

@@ -1,4 +1,5 @@
-// AutoencoderKL, both ways, as graphs. Source: Rombach et al. (2022), with KL regularisation.
+// AutoencoderKL, both ways, as graphs. Source: Rombach et al. (2022), with KL regularisation. A config that is tiny() makes the graphs
+// of model/taesd.h, whose inputs and outputs have other ranges.
 #pragma once
 
 #include "model/configs.h"

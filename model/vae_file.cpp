@@ -1,10 +1,11 @@
 #include "model/vae_file.h"
 
-#include <nlohmann/json.hpp>
+#include <set>
 
 #include "kernels/core/error.h"
 #include "model/inventory.h"
 #include "model/ldm_family.h"
+#include "model/taesd_file.h"
 
 namespace darkroom {
 
@@ -36,50 +37,79 @@ std::string VaeNames::operator()(const std::string& name) const {
   return ldm;
 }
 
-WithVae::WithVae(std::unique_ptr<Checkpoint> base, const std::string& path) : base_(std::move(base)), file_(path) {
+WithVae::WithVae(std::unique_ptr<Checkpoint> base, const std::vector<std::string>& paths) : base_(std::move(base)) {
+  files_.reserve(paths.size());
+  for (const std::string& path : paths) files_.emplace_back(path);
   const UNetConfig unet =
       parse_unet_config(base_->required_text("unet/config.json"), base_->where() + ": unet/config.json");
-  // The scale of the latents is the model's: a file does not say it.
-  double scale = unet.text_time ? 0.13025 : 0.18215;
-  if (const auto own = base_->text("vae/config.json"))
-    scale = double(parse_vae_config(*own, base_->where() + ": vae/config.json").scaling_factor);
+  const std::optional<TaesdNames> taesd = TaesdNames::find(files_);
+  if (files_.size() > 1 && (!taesd || files_.size() > 2))
+    throw file_error("{}: --vae takes one file, or the two halves of a TAESD", paths[1]);
+  const TensorFile& file = files_[0];
   std::string prefix;
-  for (const char* candidate : {"", kLdmVae, "vae."})
-    if (file_.find(std::string(candidate) + "decoder.conv_in.weight")) prefix = candidate;
-  const auto config = recognise_vae(file_, prefix, scale, 8 * unet.sample_size);
-  if (!config) throw file_error("{}: is no autoencoder: it has no decoder.conv_in.weight", path);
-  config_ = *config;
-  const VaeConfig vae = parse_vae_config(config_, path);
-  if (vae.latent_channels != unet.out_channels)
-    throw file_error("{}: has {} latent channels, the model makes {}", path, vae.latent_channels, unet.out_channels);
-  const VaeNames names(file_, prefix, vae);
-  for (const InventoryEntry& e : vae_inventory(vae)) {
-    const std::string name = names(e.name);
-    const StoredTensor* t = file_.find(name);
-    if (!t) throw file_error("{}: has no tensor {}", path, name);
-    if (t->dtype != DType::f32 && t->dtype != DType::f16 && t->dtype != DType::bf16)
-      throw file_error("{}: tensor {} is {}; weights are F32, F16 or BF16", path, name, t->dtype_text);
-    if (!t->strides.empty() || t->shape.empty() || t->shape.size() > size_t(kMaxRank))
-      throw file_error("{}: tensor {} does not lie as a weight does (row by row, 1 to {} dimensions)", path, name,
-                       kMaxRank);
-    sources_.emplace(e.full(), t);
+  if (taesd) {
+    config_ = taesd->config();
+  } else {
+    // The scale of the latents is the model's: a file does not say it.
+    double scale = unet.text_time ? 0.13025 : 0.18215;
+    if (const auto own = base_->text("vae/config.json"))
+      if (const VaeConfig c = parse_vae_config(*own, base_->where() + ": vae/config.json"); !c.tiny())
+        scale = double(c.scaling_factor);
+    for (const char* candidate : {"", kLdmVae, "vae."})
+      if (file.find(std::string(candidate) + "decoder.conv_in.weight")) prefix = candidate;
+    const auto config = recognise_vae(file, prefix, scale, 8 * unet.sample_size);
+    if (!config) throw file_error("{}: is no autoencoder: it has no decoder.conv_in.weight, and no TAESD", file.path());
+    config_ = *config;
   }
+  const VaeConfig vae = parse_vae_config(config_, file.path());
+  if (vae.latent_channels != unet.out_channels)
+    throw file_error("{}: has {} latent channels, the model makes {}", file.path(), vae.latent_channels,
+                     unet.out_channels);
+  const VaeNames names(file, prefix, vae);
+  std::set<const StoredTensor*> used;
+  for (const InventoryEntry& e : vae_inventory(vae)) {
+    const TaesdNames::Place place = taesd ? (*taesd)(e.name) : TaesdNames::Place{&file, names(e.name)};
+    take(e.full(), *place.file, place.name);
+    used.insert(sources_.at(e.full()).tensor);
+  }
+  for (const TensorFile& f : files_)
+    for (const auto& [name, tensor] : f.tensors())
+      if (taesd && !used.contains(&tensor))
+        throw file_error("{}: {} is a tensor that no TAESD of SD reads: a variant that is not known", f.path(), name);
+}
+
+void WithVae::take(const std::string& name, const TensorFile& file, const std::string& stored) {
+  const StoredTensor* t = file.find(stored);
+  if (!t) throw file_error("{}: has no tensor {}", file.path(), stored);
+  if (t->dtype != DType::f32 && t->dtype != DType::f16 && t->dtype != DType::bf16)
+    throw file_error("{}: tensor {} is {}; weights are F32, F16 or BF16", file.path(), stored, t->dtype_text);
+  if (!t->strides.empty() || t->shape.empty() || t->shape.size() > size_t(kMaxRank))
+    throw file_error("{}: tensor {} does not lie as a weight does (row by row, 1 to {} dimensions)", file.path(),
+                     stored, kMaxRank);
+  sources_.emplace(name, Source{&file, t});
 }
 
 WeightView WithVae::find(std::string_view name) const {
   if (!is_vae(name)) return base_->find(name);
-  const auto found = sources_.find(name);
-  if (found == sources_.end()) return {};
-  WeightView view{found->second->dtype, {}, found->second->data, found->second->bytes};
-  for (int64_t d : found->second->shape) view.shape.push_back(d);
+  const WeightView view = describe(name);
+  if (view.data) require_finite(view, name, sources_.find(name)->second.file->path());
   return view;
 }
 
-WeightView WithVae::describe(std::string_view name) const { return is_vae(name) ? find(name) : base_->describe(name); }
+WeightView WithVae::describe(std::string_view name) const {
+  if (!is_vae(name)) return base_->describe(name);
+  const auto found = sources_.find(name);
+  if (found == sources_.end()) return {};
+  const StoredTensor& t = *found->second.tensor;
+  WeightView view{t.dtype, {}, t.data, t.bytes};
+  for (int64_t d : t.shape) view.shape.push_back(d);
+  return view;
+}
 
 void WithVae::release(std::string_view name) const {
   if (!is_vae(name)) return base_->release(name);
-  if (const auto found = sources_.find(name); found != sources_.end()) file_.release(*found->second);
+  if (const auto found = sources_.find(name); found != sources_.end())
+    found->second.file->release(*found->second.tensor);
 }
 
 std::optional<std::string> WithVae::text(std::string_view name) const {
@@ -106,7 +136,11 @@ std::vector<std::string> WithVae::tensors() const {
 
 std::vector<std::string> WithVae::evidence() const {
   std::vector<std::string> lines = base_->evidence();
-  lines.push_back(fmt::format("autoencoder: {} ({} tensors)", file_.path(), sources_.size()));
+  std::string files;
+  for (const TensorFile& f : files_) files += (files.empty() ? "" : " and ") + f.path();
+  const VaeConfig vae = parse_vae_config(config_, files);
+  lines.push_back(fmt::format("autoencoder: {} ({} tensors{}{})", files, sources_.size(), vae.tiny() ? ", TAESD" : "",
+                              vae.has_encoder() ? "" : ": a decoder alone"));
   return lines;
 }
 

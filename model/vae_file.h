@@ -32,9 +32,9 @@ class VaeNames {
 // A checkpoint with the autoencoder of another file in place of its own.
 class WithVae : public Checkpoint {
  public:
-  // `path`: an autoencoder alone in a file, .safetensors or .ckpt. Throws file_error where it is none, or makes latents that are
-  // not the model's.
-  WithVae(std::unique_ptr<Checkpoint> base, const std::string& path);
+  // `paths`: an autoencoder alone in a file, .safetensors or .ckpt; a TAESD's halves may lie in a file each, and its decoder may come
+  // alone. Throws file_error where it is none, makes latents that are not the model's, or has a tensor that a TAESD does not read.
+  WithVae(std::unique_ptr<Checkpoint> base, const std::vector<std::string>& paths);
 
   WeightView find(std::string_view name) const override;
   WeightView describe(std::string_view name) const override;
@@ -47,10 +47,16 @@ class WithVae : public Checkpoint {
   std::vector<std::string> evidence() const override;
 
  private:
+  struct Source {
+    const TensorFile* file;
+    const StoredTensor* tensor;
+  };
+  void take(const std::string& name, const TensorFile& file, const std::string& stored);
+
   std::unique_ptr<Checkpoint> base_;
-  TensorFile file_;
+  std::vector<TensorFile> files_;
   std::string config_;
-  std::map<std::string, const StoredTensor*, std::less<>> sources_;
+  std::map<std::string, Source, std::less<>> sources_;
 };
 
 }  // namespace darkroom

@@ -394,7 +394,7 @@ TEST(WithVae, KnowsEveryNamingOfAnAutoencoder) {
   write_hole(model, all);
   CheckpointOptions options;
   options.tokenizer = kMerges;
-  options.vae = vae;
+  options.vae = {vae};
   const auto open = [&] { return open_checkpoint(model, options); };
   for (const LdmTensor& t : all)
     if (t.name.starts_with(kLdmVae)) alone.push_back({t.name.substr(std::strlen(kLdmVae)), t.shape, {}, false});

@@ -133,9 +133,11 @@ std::unique_ptr<Checkpoint> open_cached(const std::string& path, const Checkpoin
   if (error)
     throw file_error("{}: the cache folder cannot be made: {} (--no-cache does without)", folder, error.message());
   const std::string prediction = !o.prediction ? "default" : *o.prediction == Prediction::v ? "v" : "epsilon";
+  std::string vae;
+  for (const std::string& file : o.vae) vae += hash_of_option(file);
   const std::string key =
-      text_hash(fmt::format("{} {} {} {} {} {} {}", kRules, remembered_hash(path, folder), prediction, o.ema,
-                            hash_of_option(o.vae), hash_of_option(o.tokenizer), hash_of_option(o.configs)));
+      text_hash(fmt::format("{} {} {} {} {} {} {}", kRules, remembered_hash(path, folder), prediction, o.ema, vae,
+                            hash_of_option(o.tokenizer), hash_of_option(o.configs)));
   const std::string target = folder + "/" + key + ".sdw";
   if (!fs::exists(target)) {
     const FileLock lock(folder + "/" + key + ".lock");

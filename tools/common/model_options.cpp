@@ -21,7 +21,10 @@ std::string default_tokenizer() {
 }  // namespace
 
 void declare_model_options(CLI::App& app, ModelOptions& o) {
-  app.add_option("--vae", o.vae, "take the autoencoder from this file")->type_name("FILE");
+  app.add_option("--vae", o.vae,
+                 "take the autoencoder from this file: an AutoencoderKL, or a TAESD (its two halves by --vae twice)")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
   app.add_option("--prediction", o.prediction,
                  "what a single file's UNet was trained for: epsilon or v (default: v for SD 2.x, "
                  "where epsilon is the 512-pixel base; epsilon for all others)")

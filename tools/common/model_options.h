@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "model/checkpoint.h"
 
@@ -12,7 +13,8 @@ class App;
 namespace darkroom {
 
 struct ModelOptions {
-  std::string vae, prediction, tokenizer, configs;
+  std::vector<std::string> vae;
+  std::string prediction, tokenizer, configs;
   bool ema = false;
 };
 
