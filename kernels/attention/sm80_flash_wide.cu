@@ -39,13 +39,13 @@ struct Params {
   float scale;  // times log₂ e
 };
 
-// Copies rows first … first + 31, those beyond `rows` as zeros.
+// Copies rows first … first + 31, those beyond `rows` as zeros. A loop, for addresses of eight copies at once would be spilled.
 template <typename T>
 DARKROOM_DEVICE void copy_tile(Shared<T> to, Global<const T> from, int64_t stride, uint32_t first, uint32_t rows) {
-  constexpr int kOfRow = kDim / 8;
-  DARKROOM_UNROLL
-  for (int i = 0; i < kKeys * kOfRow / kThreads; ++i) {
-    const int item = i * kThreads + int(threadIdx.x), r = item / kOfRow, c = item % kOfRow * 8;
+  constexpr int kOfRow = kDim / 8, kRowsAtOnce = kThreads / kOfRow;
+  const int c = int(threadIdx.x) % kOfRow * 8;
+  DARKROOM_NO_UNROLL
+  for (int r = int(threadIdx.x) / kOfRow; r < kKeys; r += kRowsAtOnce) {
     const uint32_t row = first + uint32_t(r);
     cp_async<16>(to + (r * kPitch + c), from + (row < rows ? row * stride + c : 0), row < rows);
   }
