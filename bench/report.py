@@ -62,12 +62,13 @@ def picture(data):
             ours = r["engine"] == "darkroom"
             ratio = "" if ours or len(pair) < 2 else f"{pair[0]['median'] / r['median']:.3f}"
             what = f"{r['part']} {r['precision']}" + (f" {r['size']}²" if r.get("size") else "")
+            what += " on the GPU" if r.get("device") == "cuda" else ""
             spread = f"{min(r['seconds']):.3f} – {max(r['seconds']):.3f}"
             held = " ".join(f"{k}={v}" for k, v in r.get("environment", {}).items())
             note = "; ".join(x for x in (r.get("label"), r.get("note"), held) if x)
             rows.append(
                 [f"{r['model']}: {what}", r["engine"], r.get("version", "")[:18], f"{r['median']:.4f}", spread, len(r["seconds"]),
-                 gigabytes(r["peak_bytes"]), ratio, r.get("commit", "")[:9], note]
+                 gigabytes(r.get("device_bytes") or r["peak_bytes"]), ratio, r.get("commit", "")[:9], note]
             )
             latest = charts.setdefault(f"{r['model']}: {what}" + (f" ({held})" if held else ""), {})
             latest[r["engine"] + (f" {r['label']}" if r.get("label") else "")] = r["median"]

@@ -15,6 +15,7 @@ struct NetworkGraphOptions {
   int64_t vae_size = 0;        // the autoencoder's, in latent pixels; 0: native
   DType dtype = DType::f32;    // of activations
   DType weights = DType::f16;  // of weights of rank 2 and more; vectors are f32
+  Isa isa = active_isa();      // what the kernels that are fused for may use
 };
 
 // Text encoders, UNet, autoencoder (decoder, encoder), fused as the pipeline runs them. The checkpoint is asked for its

@@ -80,6 +80,9 @@ std::unique_ptr<Backend> make_cpu_backend(int threads);
 // `threads` of the host pack weights. Throws resource_error where this build or this machine has no CUDA.
 std::unique_ptr<Backend> make_cuda_backend(int threads);
 std::unique_ptr<Backend> make_backend(Device device, int threads);
+// No device at all: plans can be made for `isa`, nothing can be allocated or run. Throws resource_error where this build has no
+// kernels for it.
+std::unique_ptr<Backend> make_planning_backend(Isa isa);
 // Why there is no CUDA here; none where there is.
 std::optional<std::string> why_no_cuda();
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@ namespace darkroom {
 
 struct SessionOptions {
   Device device = Device::cpu;
+  std::optional<Isa> plan_for;  // in place of a device: plans alone are made, for this; nothing can be compiled
   int threads = 1;  // of the CPU; with a GPU they pack weights
   KernelOverrides kernels;
   bool exact = false;                    // direct sums only: no Winograd
@@ -72,7 +74,8 @@ class Session {
   // The source must outlive the session.
   Session(const WeightSource& source, SessionOptions options)
       : options_(std::move(options)),
-        backend_(make_backend(options_.device, options_.threads)),
+        backend_(options_.plan_for ? make_planning_backend(*options_.plan_for)
+                                   : make_backend(options_.device, options_.threads)),
         weights_(source, *backend_),
         arena_(*backend_),
         check_(options_.check ? std::make_unique<PlanCheck>(source, options_.threads) : nullptr) {}

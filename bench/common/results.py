@@ -4,7 +4,7 @@ import json
 import pathlib
 import statistics
 
-LIBRARIES = ("onednn", "onednn_matmul", "onednn_ip", "openblas", "blis")
+LIBRARIES = ("onednn", "onednn_matmul", "onednn_ip", "openblas", "blis", "cublaslt", "cudnn", "torch_sdpa")
 
 
 def load(path):
@@ -21,7 +21,7 @@ def kernel_times(data):
     for b in data["benchmarks"]:
         if b.get("error_occurred") or b.get("run_type") == "aggregate":
             continue
-        name = b["name"].removesuffix("/real_time")
+        name = b["name"].removesuffix("/real_time").removesuffix("/manual_time")
         op, variant, layer = name.split("/", 2)
         found.setdefault((op, variant, layer), []).append(b)
     times = {}
@@ -78,7 +78,8 @@ def against_libraries(data):
 def key_of(record):
     """What makes two records the same measurement."""
     fields = ("model", "part", "precision", "size", "engine", "label", "threads", "steps")
-    return tuple(record.get(f) or "" for f in fields) + tuple(sorted(record.get("environment", {}).items()))
+    on_gpu = ("cuda",) if record.get("device") == "cuda" else ()
+    return on_gpu + tuple(record.get(f) or "" for f in fields) + tuple(sorted(record.get("environment", {}).items()))
 
 
 def medians(data):

@@ -54,12 +54,23 @@ Layer plain_conv2d(const Layer& layer) {
   return plain;
 }
 
+// Attention of dense q, k and v.
+Layer plain_attention(const Layer& layer) {
+  Layer plain;
+  plain.attrs = layer.attrs;
+  for (int slot : {AttentionAttrs::kQ, AttentionAttrs::kK, AttentionAttrs::kV})
+    plain.call.in[slot] = dense(layer.call.in[slot], layer.call.in[slot].shape);
+  plain.call.out = dense(layer.call.out, layer.call.out.shape);
+  return plain;
+}
+
 }  // namespace
 
 void add_model_layers(const Checkpoint& checkpoint, const std::string& name, const LayerOptions& options,
                       Layers& layers) {
-  for (const Graph& graph :
-       network_graphs(checkpoint, {.batch = options.batch, .dtype = options.dtype, .weights = options.weights})) {
+  for (const Graph& graph : network_graphs(
+           checkpoint,
+           {.batch = options.batch, .dtype = options.dtype, .weights = options.weights, .isa = options.isa})) {
     for (const Node& node : graph.nodes()) {
       Layer layer;
       layer.attrs = node.attrs;
@@ -78,8 +89,11 @@ Layers plain_layers(const Layers& layers) {
   Layers plain;
   for (const auto& [name, layer] : layers) {
     const OpKind from = op_kind(layer.attrs);
-    if (from != OpKind::gemm && from != OpKind::conv2d && from != OpKind::norm_conv2d) continue;
-    Layer product = from == OpKind::gemm ? plain_gemm(layer) : plain_conv2d(layer);
+    const bool convolution = from == OpKind::conv2d || from == OpKind::norm_conv2d;
+    if (from != OpKind::gemm && from != OpKind::attention && !convolution) continue;
+    Layer product = convolution            ? plain_conv2d(layer)
+                    : from == OpKind::gemm ? plain_gemm(layer)
+                                           : plain_attention(layer);
     const OpKind kind = op_kind(product.attrs);
     product.cost = op_cost(product.attrs, product.call.in, product.call.out);
     plain.emplace(fmt::format("{}/plain/{}", op_def(kind).name, name_of(product.attrs, product.call)), product);

@@ -29,6 +29,7 @@ struct LayerOptions {
   int64_t batch = 2;  // of text and UNet
   DType dtype = DType::f32;
   DType weights = DType::f32;
+  Isa isa = active_isa();  // what the graphs are fused for
 };
 
 // Every different call of the model's networks at native size, fused as sdrun runs them, is added under `name`.
@@ -36,7 +37,7 @@ void add_model_layers(const Checkpoint& checkpoint, const std::string& name, con
                       Layers& layers);
 
 // For each gemm and convolution among them the product alone, as every library has it: one dense source, a bias, nothing
-// else in the epilogue, no enlarged source. Layers that differ only in the rest become one.
+// else in the epilogue, no enlarged source; each attention with dense operands. Layers that differ only in the rest become one.
 Layers plain_layers(const Layers& layers);
 
 }  // namespace darkroom::bench

@@ -7,4 +7,9 @@ std::span<const Library> libraries(int threads) {
   return all;
 }
 
+std::span<const Library> gpu_libraries() {
+  static const std::vector<Library> all = {load_cublaslt(), load_cudnn()};
+  return all;
+}
+
 }  // namespace darkroom::bench

@@ -18,12 +18,16 @@ struct Library {
   std::vector<const KernelDef*> kernels;
 };
 
-// Every library, usable or not. Loaded by the first call; from then on they use `threads` threads.
+// Every library of the CPU's, usable or not. Loaded by the first call; from then on they use `threads` threads.
 std::span<const Library> libraries(int threads);
+// NVIDIA's, the same for a GPU that is there. Their kernels have enqueue() and keep to the stream.
+std::span<const Library> gpu_libraries();
 
 // One file each.
 Library load_onednn(int threads);
 Library load_openblas(int threads);
 Library load_blis(int threads);
+Library load_cublaslt();
+Library load_cudnn();
 
 }  // namespace darkroom::bench

@@ -14,7 +14,7 @@ namespace darkroom::bench {
 namespace {
 
 // Whatever is timed shall be the op; how exact it is, tests/kernels says.
-constexpr double kLimitF32 = 1e-4, kLimitBf16 = 3e-2;
+constexpr double kLimitF32 = 1e-4, kLimit16 = 3e-2;
 constexpr int64_t kRowsCompared = 8;
 
 void fill(const TensorView& v) {
@@ -35,6 +35,7 @@ void poison(const TensorView& v) {
   for (int64_t i = 0; i < n; ++i) {
     if (v.dtype == DType::f32) v.as<float>()[i] = std::numeric_limits<float>::quiet_NaN();
     if (v.dtype == DType::bf16) v.as<bf16_t>()[i] = to_bf16(std::numeric_limits<float>::quiet_NaN());
+    if (v.dtype == DType::f16) v.as<f16_t>()[i] = to_f16(std::numeric_limits<float>::quiet_NaN());
   }
 }
 
@@ -121,6 +122,7 @@ double value_at(const TensorView& v, int64_t row, int64_t channel) {
     at += row % v.shape[i] * v.stride[size_t(i)];
     row /= v.shape[i];
   }
+  if (v.dtype == DType::f16) return double(to_float(v.as<f16_t>()[at]));
   return v.dtype == DType::bf16 ? double(to_float(v.as<bf16_t>()[at])) : double(v.as<float>()[at]);
 }
 
@@ -190,9 +192,9 @@ std::string compare_with_ref(const Operands& operands, ThreadPool& pool) {
     const Memory scratch = allocate(ref.scratch_bytes ? ref.scratch_bytes(call, pool.size()) : 0);
     call.scratch = scratch.get();
     pool.run([&](const Team& team) { ref.launch(call, team); });
-    bool rounded = call.out.dtype == DType::bf16;
-    for (const TensorView& v : call.in) rounded |= v.dtype == DType::bf16;
-    const double error = relative_l2(part.call.out, call.out), limit = rounded ? kLimitBf16 : kLimitF32;
+    bool rounded = dtype_size(call.out.dtype) == 2;
+    for (const TensorView& v : call.in) rounded |= v.present() && dtype_size(v.dtype) == 2;
+    const double error = relative_l2(part.call.out, call.out), limit = rounded ? kLimit16 : kLimitF32;
     if (!(error <= limit)) return fmt::format("relative error {:.3g} against ref, limit {:.3g}", error, limit);
   }
   return {};

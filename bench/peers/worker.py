@@ -82,37 +82,56 @@ class OnnxRuntime:
 
 
 class PyTorch:
+    compiled = False
+
     def __init__(self, a):
         import torch
 
         torch.set_num_threads(a.threads)
         self.version, self.torch, self.a = torch.__version__, torch, a
-        self.dtype = {"f32": torch.float32, "bf16": torch.bfloat16}.get(a.precision)
+        types = {"f32": torch.float32, "bf16": torch.bfloat16}
+        if a.device == "cuda":
+            types["f16"] = torch.float16
+            if not torch.cuda.is_available():
+                raise SystemExit("worker.py: --device cuda: PyTorch sees no GPU")
+            self.version += f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+            torch.backends.cudnn.benchmark = True  # the fastest of cuDNN's algorithms, by measurement
+        self.dtype = types.get(a.precision)
         if self.dtype is None:
             raise SystemExit(f"worker.py: pytorch has no {a.precision} here")
-        supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        self.note = "" if a.precision == "f32" or supported else "this CPU has no bf16: PyTorch converts in its own loops"
+        self.note = ""
+        if a.device == "cpu" and a.precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            self.note = "this CPU has no bf16: PyTorch converts in its own loops"
 
     def load(self, part):
         import networks
 
         torch, a = self.torch, self.a
-        module = networks.build(a.configs, part).to(self.dtype).to(memory_format=torch.channels_last)
+        module = networks.build(a.configs, part).to(a.device, self.dtype).to(memory_format=torch.channels_last)
+        if self.compiled:  # with CUDA graphs, as a loop of one shape wants it
+            module = torch.compile(module, mode="max-autotune" if a.device == "cuda" else None)
 
         def typed(value):
-            value = torch.as_tensor(value)
+            value = torch.as_tensor(value).to(a.device)
             value = value.to(self.dtype) if value.is_floating_point() else value
             return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
 
         def run(values):
             with torch.inference_mode():
                 out = module(*(typed(v) for v in values.values()))
-            return [o.float().numpy() for o in (out if isinstance(out, tuple) else (out,))]
+            return [o.float().cpu().numpy() for o in (out if isinstance(out, tuple) else (out,))]
 
         return run, inputs(a.configs, part, a.size)
 
+    def device_bytes(self):
+        return self.torch.cuda.max_memory_allocated() if self.a.device == "cuda" else None
 
-ENGINES = {"openvino": OpenVino, "onnxruntime": OnnxRuntime, "pytorch": PyTorch}
+
+class PyTorchCompiled(PyTorch):
+    compiled = True
+
+
+ENGINES = {"openvino": OpenVino, "onnxruntime": OnnxRuntime, "pytorch": PyTorch, "pytorch_compile": PyTorchCompiled}
 
 
 def whole_picture(engine, a):
@@ -150,12 +169,15 @@ def main():
     parser.add_argument("--part", choices=["text", "step", "decode", "picture"], required=True)
     parser.add_argument("--configs", required=True, help="folder of config.json files, diffusers layout")
     parser.add_argument("--models", required=True, help="folder that convert.py filled")
-    parser.add_argument("--precision", choices=["f32", "bf16", "int8"], default="f32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["f32", "bf16", "f16", "int8"], default="f32")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--steps", type=int, default=STEPS_OF_PICTURE, help="of a whole picture")
     a = parser.parse_args()
 
+    if a.device == "cuda" and not a.engine.startswith("pytorch"):
+        raise SystemExit(f"worker.py: {a.engine} is compared on the CPU alone")
     begin = time.perf_counter()
     engine = ENGINES[a.engine](a)
     if a.part == "picture":
@@ -171,7 +193,8 @@ def main():
         begin = time.perf_counter()
         run()
         print(json.dumps({"seconds": time.perf_counter() - begin}), flush=True)
-    print(json.dumps({"peak_bytes": peak_bytes()}), flush=True)
+    on_device = engine.device_bytes() if a.device == "cuda" else None
+    print(json.dumps({"peak_bytes": peak_bytes(), "device_bytes": on_device}), flush=True)
 
 
 if __name__ == "__main__":

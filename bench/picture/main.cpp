@@ -50,16 +50,18 @@ int run(int argc, char** argv) {
       "and\n"
       "prints the seconds that it took; at the end of stdin, the peak of its memory.",
       "bench_picture");
-  std::string model = "sd15", precision = "f32", configs;
+  std::string model = "sd15", precision = "f32", device = "cpu", configs;
   bench::PartOptions options;
   options.session.threads = default_threads();
   std::vector<std::string> disabled, kernels;
   app.add_option("-m,--model", model, "a .sdw file, a diffusers folder, or sd15 sd21 sdxl: weights from a rule")
       ->capture_default_str();
   app.add_option("--part", options.part, "text step decode picture")->capture_default_str();
-  app.add_option("--precision", precision, "f32, bf16, or int8: products of whole numbers in the UNet, the rest f32")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+  app.add_option("--precision", precision,
+                 "f32, bf16, f16 (on a GPU), or int8: products of whole numbers in the UNet, the rest f32")
+      ->check(CLI::IsMember({"f32", "bf16", "f16", "int8"}))
       ->capture_default_str();
+  app.add_option("--device", device, "where to compute")->type_name("cpu|cuda|auto")->capture_default_str();
   app.add_option("--size", options.size, "pixels, both ways")->check(CLI::Range(8, 16384))->capture_default_str();
   app.add_option("--steps", options.steps, "of a whole picture")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--threads", options.session.threads, "threads")
@@ -75,7 +77,8 @@ int run(int argc, char** argv) {
   const auto begin = Clock::now();
   std::unique_ptr<Checkpoint> checkpoint = bench::open_model(model);
   if (!configs.empty()) return write_configs(*checkpoint, configs), 0;
-  options.dtype = precision == "bf16" ? DType::bf16 : DType::f32;
+  options.dtype = precision == "bf16" ? DType::bf16 : precision == "f16" ? DType::f16 : DType::f32;
+  options.session.device = choose_device(device).device;
   options.int8 = precision == "int8";
   for (const std::string& pass : disabled) {
     check_pass_name(pass);
@@ -85,6 +88,7 @@ int run(int argc, char** argv) {
   const std::unique_ptr<bench::Part> part = bench::make_part(std::move(checkpoint), options);
   say({{"engine", "darkroom"},
        {"version", DARKROOM_VERSION},
+       {"device", device_name(options.session.device)},
        {"isa", isa_name(active_isa())},
        {"note", ""},
        {"plan", part->plan()},
@@ -95,7 +99,10 @@ int run(int argc, char** argv) {
     part->run();
     say({{"seconds", seconds_since(start)}});
   }
-  say({{"peak_bytes", peak_bytes()}});
+  nlohmann::json last = {{"peak_bytes", peak_bytes()}};
+  if (options.session.device == Device::cuda)
+    last["device_bytes"] = part->session().weight_bytes() + part->session().arena_bytes();
+  say(last);
   return 0;
 }
 

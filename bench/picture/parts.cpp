@@ -72,28 +72,29 @@ class TextPart : public Part {
       e.program = session_.compile(build_clip(config, component, clip));
       const Graph& graph = e.program->plan().graph;
       for (const Value& v : graph.values())
-        if (v.kind == ValueKind::input) {
-          e.inputs.emplace_back(size_t(v.shape.elements()), 1);
-          e.program->bind(v.name, e.inputs.back().data());
-        }
-      for (const GraphOutput& o : graph.outputs()) {
-        e.outputs.emplace_back(size_t(graph.shape(o.value).elements()));
-        e.program->bind(o.name, e.outputs.back().data());
-      }
+        if (v.kind == ValueKind::input) e.program->write(v.name, std::vector<int32_t>(size_t(v.shape.elements()), 1));
+      for (const GraphOutput& o : graph.outputs())
+        e.outputs.push_back({o.name, std::vector<float>(size_t(graph.shape(o.value).elements()))});
     }
   }
   void run() override {
     for (Encoder& e : encoders_) e.program->run();
+    for (Encoder& e : encoders_)
+      for (Output& o : e.outputs) e.program->read(o.name, o.numbers);
   }
+  Session& session() override { return session_; }
   nlohmann::json plan() const override {
     return describe_plan(encoders_.back().program->plan(), encoders_.back().program->passes(), session_.weight_bytes());
   }
 
  private:
+  struct Output {
+    std::string name;
+    std::vector<float> numbers;
+  };
   struct Encoder {
     std::unique_ptr<Program> program;
-    std::vector<std::vector<int32_t>> inputs;
-    std::vector<std::vector<float>> outputs;
+    std::vector<Output> outputs;
   };
   std::unique_ptr<Checkpoint> checkpoint_;
   Session session_;
@@ -125,11 +126,14 @@ class StepPart : public Part {
     }
     c.guidance.resize(size_t(kGuided * config.time_cond_proj_dim));
     denoiser_->prepare(c, {500.0});
-    sample_ = numbers("@latent", kGuided * side * side * config.in_channels);
+    denoiser_->step().write("sample", numbers("@latent", side * side * config.in_channels));
     out_.resize(size_t(kGuided * side * side * config.out_channels));
-    denoiser_->bind(sample_.data(), out_.data());
   }
-  void run() override { denoiser_->run(0); }
+  void run() override {
+    denoiser_->run(0);
+    denoiser_->step().read("noise_pred", out_);
+  }
+  Session& session() override { return session_; }
   nlohmann::json plan() const override {
     return describe_plan(denoiser_->plan(), denoiser_->step().passes(), session_.weight_bytes());
   }
@@ -138,7 +142,7 @@ class StepPart : public Part {
   std::unique_ptr<Checkpoint> checkpoint_;
   Session session_;
   std::unique_ptr<Denoiser> denoiser_;
-  std::vector<float> sample_, out_;
+  std::vector<float> out_;
 };
 
 class DecodePart : public Part {
@@ -148,12 +152,14 @@ class DecodePart : public Part {
     const VaeConfig config = read_vae(*checkpoint_);
     const int64_t side = options.size / config.factor();
     program_ = session_.compile(build_vae_decoder(config, {1, side, side, options.dtype}));
-    latents_ = numbers("@z", side * side * config.latent_channels);
+    program_->write("z", numbers("@z", side * side * config.latent_channels));
     image_.resize(size_t(options.size) * size_t(options.size) * size_t(config.out_channels));
-    program_->bind("z", latents_.data());
-    program_->bind("image", image_.data());
   }
-  void run() override { program_->run(); }
+  void run() override {
+    program_->run();
+    program_->read("image", image_);
+  }
+  Session& session() override { return session_; }
   nlohmann::json plan() const override {
     return describe_plan(program_->plan(), program_->passes(), session_.weight_bytes());
   }
@@ -162,7 +168,7 @@ class DecodePart : public Part {
   std::unique_ptr<Checkpoint> checkpoint_;
   Session session_;
   std::unique_ptr<Program> program_;
-  std::vector<float> latents_, image_;
+  std::vector<float> image_;
 };
 
 PipelineOptions pipeline_options(const PartOptions& options) {
@@ -190,6 +196,7 @@ class PicturePart : public Part {
     std::filesystem::remove(file_, gone);
   }
   void run() override { write_png(file_.string(), *pipeline_.generate(*resolved_), ""); }
+  Session& session() override { return pipeline_.session(); }
 
  private:
   Pipeline pipeline_;

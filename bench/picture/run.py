@@ -31,14 +31,15 @@ PARTS = ("text", "step", "decode", "picture", "process")
 
 def darkroom_worker(a, part, extra=()):
     command = [a.build / "bin/bench_picture", "--model", a.model, "--part", part, "--precision", a.precision]
-    command += ["--size", a.size, "--threads", a.threads, "--steps", a.steps, *a.darkroom, *extra]
+    command += ["--size", a.size, "--threads", a.threads, "--steps", a.steps]
+    command += ["--device", a.device, *a.darkroom, *extra]
     return Worker("darkroom", command, {"DARKROOM_ISA": a.isa} if a.isa else {})
 
 
 def peer_worker(a, engine, part):
     command = [a.venv / "bin/python", ROOT / "bench/peers/worker.py", "--engine", engine, "--part", part]
     command += ["--configs", configs(a), "--models", a.work, "--precision", a.precision, "--size", a.size]
-    command += ["--threads", a.threads, "--steps", a.steps]
+    command += ["--threads", a.threads, "--steps", a.steps, "--device", a.device]
     return Worker(engine, command, {"ONEDNN_MAX_CPU_ISA": a.isa.upper()} if a.isa else {})
 
 
@@ -50,7 +51,7 @@ def prepare(a, parts):
     subprocess.run([a.build / "bin/bench_picture", "--model", a.model, "--configs", configs(a)], check=True)
     wanted = ("text", "step", "decode") if "picture" in parts else parts
     for engine in a.peers:
-        if engine == "pytorch":
+        if engine.startswith("pytorch"):
             continue  # needs no file
         for part in wanted:
             command = [a.venv / "bin/python", ROOT / "bench/peers/convert.py", configs(a), a.work, "--part", part]
@@ -66,11 +67,13 @@ def record(worker, a, part, pair):
         "size": a.size,
         "threads": a.threads,
         "steps": a.steps if part == "picture" else None,
+        "device": a.device,
         "pair": pair,
         "label": a.label,
         "seconds": worker.seconds,
         "median": statistics.median(worker.seconds),
         "peak_bytes": worker.peak_bytes,
+        "device_bytes": worker.device_bytes,
         "environment": worker.environment,
         **{k: v for k, v in worker.about.items() if k != "engine"},
     }
@@ -138,7 +141,7 @@ def append(path, records, kind="picture"):
 
 def say(records):
     for r in records:
-        peak = f"{r['peak_bytes'] / 1e9:6.2f} GB"
+        peak = f"{(r.get('device_bytes') or r['peak_bytes']) / 1e9:6.2f} GB"
         print(f"{r['part']:8} {r['precision']:5} {r['engine']:12} {r['median']:9.4f} s  of {len(r['seconds'])}  {peak}  {r.get('note', '')}")
     if len(records) == 2:
         print(f"         darkroom / {records[1]['engine']}: {records[0]['median'] / records[1]['median']:.3f}")
@@ -151,7 +154,8 @@ def comma(text):
 def add_model_arguments(p):
     """What bench/fusion asks for too."""
     p.add_argument("--model", default="sd15", help="sd15 sd21 sdxl (weights from a rule), a .sdw file or a folder")
-    p.add_argument("--precision", choices=["f32", "bf16", "int8"], default="f32")
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument("--precision", choices=["f32", "bf16", "f16", "int8"], default="f32")
     p.add_argument("--size", type=int, default=512)
     p.add_argument("--steps", type=int, default=2, help="of a whole picture")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -167,7 +171,7 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_arguments(p)
     p.add_argument("--parts", type=comma, default=["text", "step", "decode"], help=", ".join(PARTS))
-    p.add_argument("--peers", type=comma, default=[], help="openvino, onnxruntime, pytorch; none: Darkroom alone")
+    p.add_argument("--peers", type=comma, default=[], help="openvino, onnxruntime, pytorch, pytorch_compile; none: Darkroom alone")
     p.add_argument("--limit", type=float, help="seconds for a pairing; fewer rounds where it would take longer")
     p.add_argument("--venv", type=pathlib.Path, default=ROOT / "build/bench-venv", help="that setup.sh filled")
     p.add_argument("--work", type=pathlib.Path, default=ROOT / "build/bench-models", help="converted models are kept here")

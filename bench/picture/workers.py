@@ -17,7 +17,7 @@ class WorkerError(RuntimeError):
 class Worker:
     def __init__(self, name, command, environment=None):
         self.name, self.command, self.environment = name, [str(c) for c in command], dict(environment or {})
-        self.seconds, self.peak_bytes = [], 0
+        self.seconds, self.peak_bytes, self.device_bytes = [], 0, None
         env = {k: v for k, v in os.environ.items() if k not in UNSET} | self.environment
         self.process = subprocess.Popen(
             self.command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -44,7 +44,8 @@ class Worker:
     def close(self):
         self.process.stdin.close()
         try:
-            self.peak_bytes = self._line()["peak_bytes"]
+            last = self._line()
+            self.peak_bytes, self.device_bytes = last["peak_bytes"], last.get("device_bytes")
         finally:
             self.process.wait()
 

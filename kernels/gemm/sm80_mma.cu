@@ -10,8 +10,9 @@
 //   split K    where the tiles alone do not fill the card; sums of the splits are added in order by a second kernel.
 //
 // Budget, 128×128: 128 accumulators + 32 fragments + addresses < 255 registers, 128 threads; 64 KB of shared memory: 2 blocks an
-// SM on sm_80 and later, 1 on sm_86/89 (100 KB). Source: NVIDIA's documents of mma.sync and ldmatrix; the multistage pipeline as in
-// Thakkar et al., CUTLASS (2017-).
+// SM on sm_80 and later, 1 on sm_86/89 (100 KB). 256×128: as much a thread, 256 threads, 96 KB, 1 block; an output takes three
+// quarters of the bytes from L2, for which 128×128 waits where a card has many SMs.
+// Source: NVIDIA's documents of mma.sync and ldmatrix; the multistage pipeline as in Thakkar et al., CUTLASS (2017-).
 #include "kernels/core/cuda/implicit_gemm.h"
 #include "kernels/core/mma_plan.h"
 
@@ -24,31 +25,33 @@ constexpr int kBlock = kMmaBlock;  // of K, in elements
 constexpr int kChunks = kBlock / 8;
 constexpr int kStages = 4;
 
-template <int BM, int BN, int kWarpsM, int kWarpsN>
+template <int BM, int BN, int kWarpsM, int kWarpsN, int kResident>
 struct Tile {
-  static constexpr int M = BM, N = BN, WarpsN = kWarpsN;
+  static constexpr int M = BM, N = BN, WarpsN = kWarpsN, Resident = kResident;
   static constexpr int WM = BM / kWarpsM, WN = BN / kWarpsN, Threads = kWarp * kWarpsM * kWarpsN;
   static constexpr int StageElements = (BM + BN) * kBlock;
   static constexpr int RingBytes = kStages * StageElements * 2;
   static constexpr int SliceBytes = kWarpsM * kWarpsN * 16 * kSlicePitch<WN> * 4;
   static constexpr int SharedBytes = RingBytes > SliceBytes ? RingBytes : SliceBytes;
 };
-using Large = Tile<128, 128, 2, 2>;
-using Medium = Tile<128, 64, 2, 2>;
-using Small = Tile<64, 64, 2, 2>;
+// As kMmaTiles has them.
+using Huge = Tile<256, 128, 4, 2, 1>;
+using Large = Tile<128, 128, 2, 2, 2>;
+using Medium = Tile<128, 64, 2, 2, 3>;
+using Small = Tile<64, 64, 2, 2, 3>;
 
 // Element offset of chunk c of row r in a stage.
 DARKROOM_DEVICE int swizzled(int row, int chunk) { return row * kBlock + (chunk ^ (row / 2 % kChunks)) * 8; }
 
 template <typename T, typename Tile>
-__global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 128 ? 2 : 3)
+__global__ void __launch_bounds__(Tile::Threads, Tile::Resident)
     mma_gemm(const __grid_constant__ GemmParams<T, T, T> p) {
   constexpr int kRowsAtOnce = Tile::Threads / kChunks;
   constexpr int kRowsA = Tile::M / kRowsAtOnce, kRowsB = Tile::N / kRowsAtOnce;  // of a thread, in each block of K
   constexpr int kFragmentsM = Tile::WM / 16, kFragmentsN = Tile::WN / 8;
   const int thread = int(threadIdx.x), lane = lane_index(), warp = warp_index();
   const uint32_t first_row = blockIdx.x * Tile::M, first_column = blockIdx.y * Tile::N;
-  const uint32_t k_begin = blockIdx.z * p.k_blocks_of_split;
+  const uint32_t phase = phase_of(p), k_begin = blockIdx.z / p.phases * p.k_blocks_of_split;
   const uint32_t k_end = k_begin + p.k_blocks_of_split < p.k_blocks ? k_begin + p.k_blocks_of_split : p.k_blocks;
   const Shared<T> ring = dynamic_shared<T>();
 
@@ -56,8 +59,11 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 12
   const int chunk = thread % kChunks, copied_row = thread / kChunks;
   OutputPixel pixel[kRowsA];
   DARKROOM_UNROLL
-  for (int i = 0; i < kRowsA; ++i)
+  for (int i = 0; i < kRowsA; ++i) {
     pixel[i] = output_pixel(p.gather, first_row + uint32_t(copied_row + i * kRowsAtOnce), p.epilogue.rows);
+    pixel[i].y += int32_t(phase / 2);
+    pixel[i].x += int32_t(phase % 2);
+  }
   KPosition k = k_position(p.gather, k_begin);
   int64_t offset[kRowsA];
   const auto aim = [&] {  // at a new tap or source
@@ -77,7 +83,8 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 12
       cp_async<16>(a + swizzled(copied_row + i * kRowsAtOnce, chunk), source + (valid ? offset[i] + channel : 0),
                    valid);
     }
-    const Global<const T> weight = p.weight + ((first_column + copied_row) * p.depth + k_block * kBlock + chunk * 8);
+    const Global<const T> weight =
+        p.weight + ((phase * p.padded_columns + first_column + copied_row) * p.depth + k_block * kBlock + chunk * 8);
     DARKROOM_UNROLL
     for (int i = 0; i < kRowsB; ++i)
       cp_async<16>(b + swizzled(copied_row + i * kRowsAtOnce, chunk), weight + i * kRowsAtOnce * p.depth, true);
@@ -140,24 +147,25 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::M == 128 && Tile::N == 12
 
 template <typename T, typename Tile>
 void launch_tile(const Stream& stream, const char* name, const GemmParams<T, T, T>& p, const GemmCall& c) {
-  launch_grid(stream, name, {blocks_for(c.rows(), Tile::M), blocks_for(c.columns(), Tile::N), p.splits}, Tile::Threads,
-              Tile::SharedBytes, mma_gemm<T, Tile>, p);
+  launch_grid(stream, name, {blocks_for(c.rows(), Tile::M), blocks_for(c.columns(), Tile::N), p.splits * p.phases},
+              Tile::Threads, Tile::SharedBytes, mma_gemm<T, Tile>, p);
 }
 
 template <typename T>
 void enqueue_type(const GemmCall& c, const MmaPlan& plan, const void* packed, void* scratch, const Stream& stream) {
   GemmParams<T, T, T> p = gemm_params<T, T, T>(c, kBlock);
-  p.weight = global<const T>(packed, size_t(c.padded_columns() * p.depth), "weight");
+  p.weight = global<const T>(packed, size_t(c.phases * c.padded_columns() * p.depth), "weight");
   p.splits = uint32_t(plan.splits);
   p.k_blocks_of_split = uint32_t(ceil_div(p.k_blocks, plan.splits));
   if (plan.splits > 1)
-    p.partial = global<float>(scratch, size_t(plan.splits * c.rows() * c.padded_columns()), "scratch");
+    p.partial = global<float>(scratch, size_t(plan.splits * c.phases * c.rows() * c.padded_columns()), "scratch");
+  if (plan.tile == MmaTile::huge) launch_tile<T, Huge>(stream, "gemm_mma_256x128", p, c);
   if (plan.tile == MmaTile::large) launch_tile<T, Large>(stream, "gemm_mma_128x128", p, c);
   if (plan.tile == MmaTile::medium) launch_tile<T, Medium>(stream, "gemm_mma_128x64", p, c);
   if (plan.tile == MmaTile::small) launch_tile<T, Small>(stream, "gemm_mma_64x64", p, c);
   if (plan.splits > 1) {
     const int64_t outputs = c.epilogue.geglu ? c.columns() / 2 : c.columns();
-    launch_grid(stream, "gemm_reduce_splits", {blocks_for(c.rows() * ceil_div(outputs, 4), kReduceThreads)},
+    launch_grid(stream, "gemm_reduce_splits", {blocks_for(c.rows() * ceil_div(outputs, 4), kReduceThreads), p.phases},
                 kReduceThreads, 0, reduce_splits<GemmParams<T, T, T>>, p);
   }
 }

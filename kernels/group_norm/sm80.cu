@@ -4,10 +4,15 @@
 //               (x − x₀)², x₀ the first element of the sample's group: means are kept as distances from it, so that a large
 //               mean costs no digits. Channels of a group and lanes meet in shared memory by the pairwise rule of Chan, Golub
 //               and LeVeque (1979): mean and squared deviations of each chunk and group go to scratch.
-//   apply       grid (blocks of pixels, B). Each block merges its sample's chunks in their order, then normalises.
+//   apply       grid (blocks of pixels, B). Each block merges its sample's chunks, then normalises.
+//
+// Where a group's moments are merged, `parts` neighbouring threads each take every parts-th of them and meet by shuffle: a merge
+// divides, and 32 groups alone would leave 7 of 8 warps waiting for 60 in a row.
 //
 // Bytes: x twice, out once; the second reading comes from L2 where the sample fits it. Shared memory: 8 bytes for a channel of
 // each lane, at most 20 KB (C = 2560). Chunks and the order of all sums follow from the shape alone.
+#include <algorithm>
+
 #include "kernels/core/cuda/rows.h"
 
 namespace darkroom::kernels {
@@ -16,13 +21,12 @@ namespace {
 using namespace cuda;
 
 constexpr int kThreads = 256;
-constexpr int kMaxChunks = 64, kMaxGroups = 256, kMaxChannels = 4096;
+constexpr int kMaxGroups = 256, kMaxChannels = 4096;
+constexpr int64_t kMaxChunks = 256,
+                  kMinPixels = 8;  // of a sample, of a chunk: blocks for 132 SMs, with work for each thread
 
 // Pixels that one block takes, for the statistics and for the second pass.
-int64_t chunk_of(int64_t pixels) {
-  const int64_t even = ceil_div(pixels, kMaxChunks);
-  return even < 32 ? 32 : even;
-}
+int64_t chunk_of(int64_t pixels) { return std::max(kMinPixels, ceil_div(pixels, kMaxChunks)); }
 
 template <typename In, typename Out>
 struct Params {
@@ -32,6 +36,7 @@ struct Params {
   Global<float> mean, squares;  // [B, chunks, G], scratch
   RowMap x_rows, x2_rows, out_rows;
   uint32_t pixels, chunk, chunks, groups, eights, lanes;
+  uint32_t parts;  // threads that share a group, a power of two
   int64_t first_channels, channels;
   float eps;
   bool vectors, silu;
@@ -65,12 +70,38 @@ DARKROOM_DEVICE float origin_of(const Params<In, Out>& p, uint32_t first_row, in
   return widen(load(p.x2 + (row_offset(p.x2_rows, first_row) + c - p.first_channels)));
 }
 
+// The groups of channels c, c + 1, …: one division, then comparisons.
+struct GroupWalk {
+  uint32_t group, end, width;
+};
+DARKROOM_DEVICE GroupWalk walk_groups(int64_t c, int64_t width) {
+  const uint32_t group = uint32_t(c) / uint32_t(width);
+  return {group, (group + 1) * uint32_t(width), uint32_t(width)};
+}
+DARKROOM_DEVICE uint32_t group_of(GroupWalk& walk, int64_t c) {  // c: that of before, or the next
+  if (uint32_t(c) == walk.end) {
+    ++walk.group;
+    walk.end += walk.width;
+  }
+  return walk.group;
+}
+
 struct Moments {
   float count, mean, squares;  // mean: from the group's origin
 };
 DARKROOM_DEVICE Moments merge(const Moments& a, const Moments& b) {
+  if (a.count == 0) return b;
+  if (b.count == 0) return a;
   const float count = a.count + b.count, difference = b.mean - a.mean, share = b.count / count;
   return {count, a.mean + difference * share, a.squares + b.squares + difference * difference * a.count * share};
+}
+
+// Merges what `parts` neighbouring lanes have; the first of them gets all. All lanes of the warp take part.
+DARKROOM_DEVICE Moments merge_parts(Moments mine, uint32_t parts) {
+  for (uint32_t m = 1; m < parts; m *= 2)
+    mine = merge(mine,
+                 {shuffle_xor(mine.count, int(m)), shuffle_xor(mine.mean, int(m)), shuffle_xor(mine.squares, int(m))});
+  return mine;
 }
 
 template <typename In, typename Out>
@@ -86,9 +117,10 @@ __global__ void __launch_bounds__(kThreads) statistics(const __grid_constant__ P
     const uint32_t lane = item / p.eights;
     const int64_t c = int64_t(item % p.eights) * 8;
     float origin[8] = {}, sum[8] = {}, square[8] = {}, v[8];
+    GroupWalk walk = walk_groups(c, width);
     DARKROOM_UNROLL
     for (int i = 0; i < 8; ++i)
-      if (c + i < p.channels) origin[i] = origin_of(p, first_row, (c + i) / width);
+      if (c + i < p.channels) origin[i] = origin_of(p, first_row, group_of(walk, c + i));
     float count = 0;
     for (uint32_t pixel = begin + lane; pixel < end; pixel += p.lanes) {
       load_channels(v, p, first_row + pixel, c);
@@ -110,15 +142,18 @@ __global__ void __launch_bounds__(kThreads) statistics(const __grid_constant__ P
     }
   }
   sync_block();
-  for (uint32_t g = threadIdx.x; g < p.groups; g += kThreads) {
-    Moments all{0, 0, 0};
-    for (uint32_t lane = 0; lane < p.lanes && begin + lane < end; ++lane) {
-      const float count = float((end - begin - lane + p.lanes - 1) / p.lanes);
-      for (int64_t c = g * width; c < (g + 1) * width; ++c) {
-        const Moments one{count, load(mean + (lane * p.channels + c)), load(squares + (lane * p.channels + c))};
-        all = all.count == 0 ? one : merge(all, one);
-      }
-    }
+  const uint32_t g = threadIdx.x / p.parts, part = threadIdx.x % p.parts;
+  Moments all{0, 0, 0};
+  const uint32_t items = g < p.groups ? p.lanes * uint32_t(width) : 0;  // [lane][channel of the group]
+  for (uint32_t i = part; i < items; i += p.parts) {
+    const uint32_t lane = i / uint32_t(width);
+    if (begin + lane >= end) break;  // neither this lane nor the next had a pixel
+    const float count = float((end - begin - lane + p.lanes - 1) / p.lanes);
+    const int64_t at = lane * p.channels + g * width + i % uint32_t(width);
+    all = merge(all, {count, load(mean + at), load(squares + at)});
+  }
+  all = merge_parts(all, p.parts);
+  if (part == 0 && g < p.groups) {
     const int64_t at = (int64_t(blockIdx.y) * p.chunks + blockIdx.x) * p.groups + g;
     store(p.mean + at, all.mean);
     store(p.squares + at, all.squares);
@@ -130,17 +165,18 @@ __global__ void __launch_bounds__(kThreads) apply(const __grid_constant__ Params
   const Shared<float> mean = shared_array<float, kMaxGroups, 0>(), scale = shared_array<float, kMaxGroups, 1>();
   const Shared<float> origin = shared_array<float, kMaxGroups, 2>();
   const int64_t width = p.channels / p.groups;
-  if (threadIdx.x < p.groups) {
-    Moments all{0, 0, 0};
-    for (uint32_t chunk = 0; chunk < p.chunks; ++chunk) {
-      const uint32_t left = p.pixels - chunk * p.chunk, pixels = left < p.chunk ? left : p.chunk;
-      const int64_t at = (int64_t(blockIdx.y) * p.chunks + chunk) * p.groups + threadIdx.x;
-      const Moments one{float(pixels) * float(width), load(p.mean + at), load(p.squares + at)};
-      all = chunk == 0 ? one : merge(all, one);
-    }
-    store(origin + threadIdx.x, origin_of(p, blockIdx.y * p.pixels, threadIdx.x));
-    store(mean + threadIdx.x, all.mean);
-    store(scale + threadIdx.x, 1.0f / sqrtf(all.squares / all.count + p.eps));
+  const uint32_t group = threadIdx.x / p.parts, part = threadIdx.x % p.parts;
+  Moments all{0, 0, 0};
+  for (uint32_t chunk = part; chunk < p.chunks && group < p.groups; chunk += p.parts) {
+    const uint32_t left = p.pixels - chunk * p.chunk, pixels = left < p.chunk ? left : p.chunk;
+    const int64_t at = (int64_t(blockIdx.y) * p.chunks + chunk) * p.groups + group;
+    all = merge(all, {float(pixels) * float(width), load(p.mean + at), load(p.squares + at)});
+  }
+  all = merge_parts(all, p.parts);
+  if (part == 0 && group < p.groups) {
+    store(origin + group, origin_of(p, blockIdx.y * p.pixels, group));
+    store(mean + group, all.mean);
+    store(scale + group, 1.0f / sqrtf(all.squares / all.count + p.eps));
   }
   sync_block();
   const uint32_t begin = blockIdx.x * p.chunk;
@@ -152,10 +188,11 @@ __global__ void __launch_bounds__(kThreads) apply(const __grid_constant__ Params
     load_channels(v, p, row, c);
     load8<float>(gamma, p.gamma + c, p.vectors, n);
     load8<float>(beta, p.beta + c, p.vectors, n);
+    GroupWalk walk = walk_groups(c, width);
     DARKROOM_UNROLL
     for (int i = 0; i < 8; ++i) {
       if (c + i >= p.channels) break;
-      const int64_t g = (c + i) / width;
+      const uint32_t g = group_of(walk, c + i);
       v[i] = (v[i] - load(origin + g) - load(mean + g)) * (load(scale + g) * gamma[i]) + beta[i];
       if (p.silu) v[i] = silu(v[i]);
     }
@@ -218,6 +255,8 @@ void enqueue(const KernelCall& call, const Stream& stream, const GroupNormAttrs&
     p.channels = call.out.channels();
     p.eights = blocks_for(p.channels, 8);
     p.lanes = p.eights < kThreads ? kThreads / p.eights : 1;
+    p.parts = 1;
+    while (p.parts < kWarp && 2 * p.parts * p.groups <= kThreads) p.parts *= 2;
     p.eps = attrs.eps;
     p.vectors = rows_of_eights(x) && rows_of_eights(x2) && rows_of_eights(call.out) &&
                 rows_of_eights(call.in[S::kGamma]) && rows_of_eights(call.in[S::kBeta]);

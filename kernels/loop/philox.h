@@ -22,9 +22,15 @@ __host__ __device__
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
+  const double u = (double(c0) + 0.5) * 0x1p-32, v = (double(c1) + 0.5) * 0x1p-32;
+#ifdef __CUDA_ARCH__
+  // sin() would keep an array in local memory, to reduce angles that do not come up here.
+  const double sine = sinpi(2 * v);
+#else
   constexpr double kTwoPi = 6.283185307179586476925286766559;
-  const double u = (double(c0) + 0.5) * 0x1p-32, v = (double(c1) + 0.5) * 0x1p-32 * kTwoPi;
-  return float(std::sqrt(-2.0 * std::log(u)) * std::sin(v));
+  const double sine = std::sin(v * kTwoPi);
+#endif
+  return float(std::sqrt(-2.0 * std::log(u)) * sine);
 }
 
 }  // namespace darkroom

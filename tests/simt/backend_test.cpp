@@ -5,6 +5,7 @@
 #include <simt/device_memory.h>
 
 #include "kernels/core/error.h"
+#include "kernels/core/launches.h"
 #include "model/loop.h"
 #include "tests/support/graph_run.h"
 
@@ -157,6 +158,30 @@ TEST(CudaBackend, SaysWhyThereIsNone) {
   EXPECT_THROW(make_cuda_backend(1), Error);
   simt::set_device_memory(size_t(4) << 30);
   EXPECT_EQ(choose_device("auto").device, Device::cuda);
+}
+
+TEST(PlanningBackend, PlansAndLaunchesNeedNoDevice) {
+  simt::set_device_memory(0);
+  const UNetGraphOptions unet{2, kHeight, kWidth, kTokens, DType::bf16};
+  NamedWeights weights;
+  weights.add(build_unet(small_unet(), unet));
+  SessionOptions options;
+  options.plan_for = Isa::sm90;
+  Session session(weights, options);
+  Graph graph = build_unet(small_unet(), unet);
+  session.fuse(graph);
+  const Plan plan = session.plan(std::move(graph));
+  const uint64_t launched = device_counters().launches;
+  for (const Step& step : plan.steps) {
+    EXPECT_TRUE(is_cuda(step.selection.kernel->isa));
+    const std::vector<cuda::Launch> launches = cuda::launches_of(*step.selection.kernel, plan.call(step));
+    ASSERT_FALSE(launches.empty());
+    EXPECT_GT(launches.front().blocks(), 0);
+    EXPECT_EQ(launches.front().threads % 32, 0);
+  }
+  EXPECT_EQ(device_counters().launches, launched);
+  EXPECT_THROW(session.compile(build_unet(small_unet(), unet)), Error);
+  simt::set_device_memory(size_t(4) << 30);
 }
 
 }  // namespace

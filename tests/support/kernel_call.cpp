@@ -49,7 +49,29 @@ TensorView with_gap(void* data, DType dtype, const Shape& shape, int64_t gap) {
   return v;
 }
 
+// A call with all of its memory on the device under test, and back.
+class OnDevice {
+ public:
+  explicit OnDevice(const KernelCall& host) : call(host) {
+    for (int slot = 0; slot < kMaxInputs; ++slot) {
+      TensorView& v = call.in[slot];
+      if (v.present()) v.data = copy(v.data, size_t(v.extent()) * dtype_size(v.dtype));
+    }
+  }
+  void* copy(const void* host, size_t bytes) {
+    memory_.emplace_back(*device_under_test, bytes, "a test");
+    device_under_test->upload(memory_.back().data(), host, bytes);
+    return memory_.back().data();
+  }
+  KernelCall call;
+
+ private:
+  std::vector<DeviceMemory> memory_;
+};
+
 }  // namespace
+
+Backend* device_under_test = nullptr;
 
 void CallMemory::fill(int slot, const Shape& shape, DType dtype, float deviation, float mean, int64_t gap) {
   Operand& o = operands_[slot];
@@ -112,7 +134,15 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_
     pool.run([&](const Team& t) { kernel.pack(call, parts, to, t); });
     call.packed = to;
   }
-  if (is_cuda(kernel.isa))
+  if (is_cuda(kernel.isa) && device_under_test) {
+    OnDevice device(call);
+    void* const guarded = device.copy(out - kGuard, out_bytes + 2 * kGuard);
+    device.call.out.data = static_cast<std::byte*>(guarded) + kGuard;
+    device.call.scratch = device.copy(call.scratch, scratch.size() - 64);
+    if (kernel.pack) device.call.packed = device.copy(call.packed, packed.size() - 64);
+    device_under_test->run(kernel, device.call);
+    device_under_test->download(out - kGuard, guarded, out_bytes + 2 * kGuard);
+  } else if (is_cuda(kernel.isa))
     kernel.enqueue(call, Stream{});
   else
     pool.run([&](const Team& t) { kernel.launch(call, t); });

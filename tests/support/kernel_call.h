@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/core/kernel.h"
+#include "runtime/backend.h"
 
 namespace darkroom::testing {
 
@@ -49,6 +50,9 @@ class CallMemory {
 using KernelsUnderTest = std::vector<const KernelDef*> (*)(OpKind op);
 extern KernelsUnderTest kernels_under_test;
 
+// The GPU whose memory the calls of CUDA kernels get; null: memory of the host, as the emulator wants it.
+extern Backend* device_under_test;
+
 // For tables of one device's kernels, which need not have one for every call; such a program asks at its end whether each
 // kernel was_held() against `ref` at least once.
 extern bool all_may_refuse;
@@ -56,8 +60,8 @@ bool was_held(const KernelDef& kernel);
 
 // Holds kernels_under_test(op) against `ref` computed and stored in f64: relative L2 at most twice that of the plain loop in
 // the types that the kernel multiplies (plain.h), plus kFloor; and the same bits from teams of 1, 2 and 3. Those are the
-// call's own types, but for kernels that multiply in bf16, which round finer weights to it. A GPU's kernels are called once, with
-// memory of the host: as the emulator wants it. Fails where there are kernels and none accepts the call.
+// call's own types, but for kernels that multiply in bf16, which round finer weights to it. A GPU's kernels are called
+// once. Fails where there are kernels and none accepts the call.
 void expect_kernels_agree(const CallMemory& call, OpKind op);
 
 // A few roundings of f32, for the sums and polynomials that happen to be exact in the plain loop.

@@ -49,13 +49,19 @@ int tune_plans(const std::vector<ReportedPlan>& plans, Session& session, int run
   return stop->load() ? int(ErrorKind::cancelled) : 0;
 }
 
+Isa cuda_isa(std::string_view name) {
+  for (const Isa isa : {Isa::sm86, Isa::sm89, Isa::sm90, Isa::sm100, Isa::sm120})
+    if (name == isa_name(isa)) return isa;
+  return Isa::sm80;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Looks inside the plans of a model: kernels, fusions, memory.", "sdplan");
   app.set_version_flag("--version", version_text());
   app.footer(
       "Examples:\n  sdplan -m sd15.sdw --graph unet\n  sdplan -m sd15.sdw --html plan.html\n  sdplan -m sd15.sdw "
       "--no-fuse group_norm_silu --json - | less\n  sdplan tune -m sd15.sdw");
-  std::string model, dtype = "f32", quantize = "none", device = "cpu", only, json, html;
+  std::string model, dtype = "f32", quantize = "none", device = "cpu", chip = "sm80", only, json, html;
   std::vector<std::string> disabled, kernels;
   int width = 0, height = 0, threads = default_threads();
   int64_t batch = 2, tokens = 77;
@@ -75,8 +81,11 @@ int run(int argc, char** argv) {
   app.add_option("--quantize", quantize, "int8: the UNet's linear layers multiply whole numbers")
       ->check(CLI::IsMember({"none", "int8"}))
       ->capture_default_str();
-  app.add_option("--device", device, "the device that the plans are for")
+  app.add_option("--device", device, "the device that the plans are for; cuda needs no GPU here")
       ->type_name("cpu|cuda|auto")
+      ->capture_default_str();
+  app.add_option("--chip", chip, "with cuda: the chip that the plans are for")
+      ->check(CLI::IsMember({"sm80", "sm86", "sm89", "sm90", "sm100", "sm120"}))
       ->capture_default_str();
   app.add_option("--threads", threads, "threads")
       ->check(CLI::Range(1, int(ThreadPool::kMaxThreads)))
@@ -101,6 +110,7 @@ int run(int argc, char** argv) {
   PipelineOptions options;
   options.dtype = parse_dtype(dtype);
   options.session.device = choose_device(device).device;
+  if (options.session.device == Device::cuda && !tuner->parsed()) options.session.plan_for = cuda_isa(chip);
   options.int8 = quantize == "int8";
   options.session.threads = threads;
   options.session.exact = exact;

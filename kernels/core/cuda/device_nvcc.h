@@ -8,6 +8,7 @@
 
 #include "kernels/core/dtype.h"
 #include "kernels/core/kernel.h"
+#include "kernels/core/launches.h"
 
 #define DARKROOM_DEVICE static __device__ __forceinline__
 #define DARKROOM_HOST_DEVICE static __host__ __device__ __forceinline__
@@ -160,6 +161,7 @@ template <typename Params>
 void launch_grid(const Stream& stream, const char* name, Grid grid, int threads, size_t shared_bytes,
                  void (*kernel)(Params), const std::type_identity_t<Params>& params) {
   static_assert(sizeof(Params) <= 4096, "what every driver takes as parameters");
+  if (note_launch({name, {grid.x, grid.y, grid.z}, threads, shared_bytes})) return;
   constexpr size_t kWithoutAsking = 48 * 1024;
   if (shared_bytes > kWithoutAsking)
     check_launch(name, cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

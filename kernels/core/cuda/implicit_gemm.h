@@ -7,6 +7,8 @@
 //              so that a block of K has one tap and one source and the gather computes addresses once for a block.
 //   weights    [N padded to 128][K] as packed by pack_rows(). With GEGLU, sixteen rows hold eight values and their eight gates,
 //              so that both meet in one warp's tile.
+//   phases     of a sub-pixel convolution: four GEMMs over the same rows, with weights [4][N][K]; each writes every second pixel
+//              of every second line.
 //   split K    each of `splits` grids of blocks takes a run of K blocks; their f32 sums go to scratch, and a second kernel adds
 //              them in order and applies the epilogue.
 #pragma once
@@ -25,6 +27,7 @@ struct EpilogueParams {
   Global<T> out_16;
   RowMap out_rows, residual_rows;
   int64_t row_bias_stride;
+  int64_t phase_stride[2];  // of the output, down and right
   uint32_t rows, rows_of_sample;
   uint32_t columns;  // of the weight, before GEGLU halves them
   Activation activation;
@@ -45,9 +48,9 @@ template <typename A, typename W, typename O>
 struct GemmParams {
   Global<const A> source[2];
   Global<const W> weight;
-  Global<float> partial;  // [splits][rows][padded columns]; null where K is not split
+  Global<float> partial;  // [splits][phases][rows][padded columns]; null where K is not split
   int64_t depth;          // padded K: a row of the weight
-  uint32_t padded_columns, k_blocks, k_blocks_of_split, splits;
+  uint32_t padded_columns, k_blocks, k_blocks_of_split, splits, phases;
   GatherParams gather;
   EpilogueParams<O> epilogue;
 };
@@ -109,11 +112,13 @@ DARKROOM_DEVICE float epilogue_of(const EpilogueParams<T>& e, uint32_t sample, u
 
 // Finishes and stores outputs n … n + 3 of a row: v their sums; with GEGLU, gate those of their gates.
 template <typename T>
-DARKROOM_DEVICE void finish4(const EpilogueParams<T>& e, uint32_t row, uint32_t n, float (&v)[4],
+DARKROOM_DEVICE void finish4(const EpilogueParams<T>& e, uint32_t phase, uint32_t row, uint32_t n, float (&v)[4],
                              const float (&gate)[4]) {
   const uint32_t outputs = e.geglu ? e.columns / 2 : e.columns, sample = row / e.rows_of_sample;
   if (row >= e.rows || n >= outputs) return;
-  const int64_t out = row_offset(e.out_rows, row) + n, residual = row_offset(e.residual_rows, row) + n;
+  const int64_t out =
+      row_offset(e.out_rows, row) + (phase / 2) * e.phase_stride[0] + (phase % 2) * e.phase_stride[1] + n;
+  const int64_t residual = row_offset(e.residual_rows, row) + n;
   const bool vector = e.vectors;  // then outputs are a multiple of four
   DARKROOM_UNROLL
   for (uint32_t i = 0; i < 4; ++i) {
@@ -150,6 +155,12 @@ DARKROOM_DEVICE void finish4(const EpilogueParams<T>& e, uint32_t row, uint32_t 
   }
 }
 
+// blockIdx.z counts [splits][phases].
+template <typename Params>
+DARKROOM_DEVICE uint32_t phase_of(const Params& p) {
+  return blockIdx.z % p.phases;
+}
+
 // The floats between rows of a slice of sums in shared memory: 8 more, so that what a warp's fragments write spreads.
 template <int kColumns>
 inline constexpr int kSlicePitch = kColumns + 8;
@@ -159,6 +170,7 @@ inline constexpr int kSlicePitch = kColumns + 8;
 template <int kRows, int kColumns, typename Params>
 DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uint32_t row, uint32_t column) {
   const auto& e = p.epilogue;
+  const uint32_t phase = phase_of(p);
   const int lane = lane_index();
   if (p.partial == nullptr && e.geglu) {
     constexpr int kLanes = kColumns / 8;  // of a row: each has four values and their gates
@@ -169,7 +181,7 @@ DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uin
       const int at = r * kSlicePitch<kColumns> + c / 2 * 16 + c % 2 * 4;
       auto v = load(as<Vec<float, 4>>(slice + at));
       const auto gate = load(as<Vec<float, 4>>(slice + (at + 8)));
-      finish4(e, row + uint32_t(r), column / 2 + uint32_t(c) * 4, v.v, gate.v);
+      finish4(e, phase, row + uint32_t(r), column / 2 + uint32_t(c) * 4, v.v, gate.v);
     }
     return;
   }
@@ -183,14 +195,14 @@ DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uin
       if (row + uint32_t(r) < e.rows && n < p.padded_columns)
         store(as<Vec<float, 4>>(p.partial + ((int64_t(blockIdx.z) * e.rows + row + r) * p.padded_columns + n)), v);
     } else {
-      finish4(e, row + uint32_t(r), n, v.v, v.v);
+      finish4(e, phase, row + uint32_t(r), n, v.v, v.v);
     }
   }
 }
 
 inline constexpr int kReduceThreads = 256;
 
-// Split K's second half: one thread for four outputs of a row.
+// Split K's second half: one thread for four outputs of a row; blockIdx.y is the phase.
 template <typename Params>
 __global__ void __launch_bounds__(kReduceThreads) reduce_splits(const __grid_constant__ Params p) {
   const auto& e = p.epilogue;
@@ -200,7 +212,7 @@ __global__ void __launch_bounds__(kReduceThreads) reduce_splits(const __grid_con
   const uint32_t column = e.geglu ? n / 8 * 16 + n % 8 : n;
   float v[4] = {}, gate[4] = {};
   for (uint32_t split = 0; split < p.splits; ++split) {
-    const auto from = p.partial + ((int64_t(split) * e.rows + row) * p.padded_columns + column);
+    const auto from = p.partial + ((int64_t(split * p.phases + blockIdx.y) * e.rows + row) * p.padded_columns + column);
     const auto part = load(as<Vec<float, 4>>(from));
     DARKROOM_UNROLL
     for (int i = 0; i < 4; ++i) v[i] += part.v[i];
@@ -209,10 +221,16 @@ __global__ void __launch_bounds__(kReduceThreads) reduce_splits(const __grid_con
     DARKROOM_UNROLL
     for (int i = 0; i < 4; ++i) gate[i] += gates.v[i];
   }
-  finish4(e, row, n, v, gate);
+  finish4(e, blockIdx.y, row, n, v, gate);
 }
 
 // --- host -------------------------------------------------------------------------------------------------------------
+
+// Where the pixels (2y, 2x) of a picture [B, 2H, 2W, C] begin, numbered as those of [B, H, W].
+inline RowMap every_second_pixel(const TensorView& v) {
+  return {.stride = {v.stride[0], 2 * v.stride[1], 2 * v.stride[2]},
+          .size = {uint32_t(v.shape[0]), uint32_t(v.shape[1] / 2), uint32_t(v.shape[2] / 2)}};
+}
 
 // Everything but the weight's pointer and how K is split.
 template <typename A, typename W, typename O>
@@ -235,8 +253,8 @@ GemmParams<A, W, O> gemm_params(const GemmCall& c, int64_t block) {
   g.width = side(x, 1);
   g.seen_height = c.seen_height ? uint32_t(c.seen_height) : g.height;
   g.seen_width = c.seen_width ? uint32_t(c.seen_width) : g.width;
-  g.out_height = side(out, 2);
-  g.out_width = side(out, 1);
+  g.out_height = c.phases == 1 ? side(out, 2) : g.height;
+  g.out_width = c.phases == 1 ? side(out, 1) : g.width;
   g.kernel = c.kernel;
   g.stride_y_x = c.stride;
   g.pad_top = c.pad_top;
@@ -246,6 +264,7 @@ GemmParams<A, W, O> gemm_params(const GemmCall& c, int64_t block) {
   p.k_blocks = uint32_t(c.k_blocks(block));
   p.k_blocks_of_split = p.k_blocks;
   p.splits = 1;
+  p.phases = uint32_t(c.phases);
   p.padded_columns = uint32_t(c.padded_columns());
 
   EpilogueParams<O>& e = p.epilogue;
@@ -259,10 +278,11 @@ GemmParams<A, W, O> gemm_params(const GemmCall& c, int64_t block) {
     e.out_16 = global<O>(out, "out");
     e.residual_16 = global<const O>(c.residual, "residual");
   }
-  e.out_rows = row_map(out);
+  e.out_rows = c.phases == 1 ? row_map(out) : every_second_pixel(out);
+  for (int i = 0; c.phases > 1 && i < 2; ++i) e.phase_stride[i] = out.stride[size_t(i) + 1];
   e.residual_rows = row_map(c.residual);
-  e.rows = uint32_t(out.rows());
-  e.rows_of_sample = out.rank() >= 2 ? uint32_t(out.rows() / out.shape[0]) : 1;
+  e.rows = uint32_t(c.rows());
+  e.rows_of_sample = out.rank() >= 2 ? uint32_t(c.rows() / out.shape[0]) : 1;
   e.columns = uint32_t(c.columns());
   e.activation = c.epilogue.activation;
   e.geglu = c.epilogue.geglu;

@@ -13,6 +13,7 @@
 
 #include "kernels/core/dtype.h"
 #include "kernels/core/kernel.h"
+#include "kernels/core/launches.h"
 
 #define DARKROOM_DEVICE static inline
 #define DARKROOM_HOST_DEVICE static inline
@@ -213,6 +214,7 @@ struct Grid {
 template <typename Params>
 void launch_grid(const Stream& stream, const char* name, Grid grid, int threads, size_t shared_bytes,
                  void (*kernel)(Params), const std::type_identity_t<Params>& params) {
+  if (note_launch({name, {grid.x, grid.y, grid.z}, threads, shared_bytes})) return;
   const simt::Launch launch{name, {grid.x, grid.y, grid.z}, threads, shared_bytes};
   simt::submit(stream.handle, [=] { simt::run_grid(launch, [&] { kernel(params); }); });
 }

@@ -5,8 +5,6 @@
 
 #include <cmath>
 
-#include <simt/report.h>
-
 #include "kernels/core/mma_plan.h"
 #include "tests/support/kernel_call.h"
 
@@ -45,7 +43,7 @@ void expect_agreement(const CallMemory& call, OpKind op, DType type) {
 
 TEST(GemmTiles, EachTileWholeAndSplit) {
   for (DType type : {DType::bf16, DType::f16})
-    for (MmaTile tile : {MmaTile::large, MmaTile::medium, MmaTile::small})
+    for (MmaTile tile : {MmaTile::huge, MmaTile::large, MmaTile::medium, MmaTile::small})
       for (int64_t splits : {1, 3})
         for (bool geglu : {false, true}) {
           forced = {tile, splits};
@@ -66,7 +64,7 @@ TEST(GemmTiles, EachTileWholeAndSplit) {
 }
 
 TEST(GemmTiles, ConvolutionOfTwoSourcesEnlarged) {
-  for (MmaTile tile : {MmaTile::large, MmaTile::medium, MmaTile::small})
+  for (MmaTile tile : {MmaTile::huge, MmaTile::large, MmaTile::medium, MmaTile::small})
     for (int64_t splits : {1, 4}) {
       forced = {tile, splits};
       SCOPED_TRACE(fmt::format("tile {} splits {}", int(tile), splits));
@@ -84,19 +82,27 @@ TEST(GemmTiles, ConvolutionOfTwoSourcesEnlarged) {
     }
 }
 
-// The ring and the slices of the epilogue are laid out so that no bank is asked twice.
-TEST(GemmTiles, NoBankConflicts) {
-  simt::reports().clear();
-  forced = {MmaTile::large, 1};
-  test_only<gemm_call>(OpKind::gemm, "sm80_mma_bf16");
-  CallMemory call(GemmAttrs{});
-  call.fill(GemmAttrs::kA, {1, 128, 128}, DType::bf16);
-  call.fill(GemmAttrs::kWeight, {128, 128}, DType::bf16, 0.1f);
-  call.set_output(DType::bf16);
-  expect_agreement(call, OpKind::gemm, DType::bf16);
-  const simt::KernelReport& report = simt::reports().at("gemm_mma_128x128");
-  EXPECT_GT(report.shared.instructions, 100u);
-  EXPECT_EQ(report.shared.used, report.shared.needed) << simt::report_text();
+// Odd sides, two sources, tails of columns, gaps between rows of the output; and weights whose sums are not numbers of the type.
+TEST(GemmTiles, ConvolutionOfAPictureEnlargedTwice) {
+  for (DType type : {DType::bf16, DType::f16})
+    for (MmaTile tile : {MmaTile::huge, MmaTile::large, MmaTile::medium, MmaTile::small})
+      for (int64_t splits : {1, 3}) {
+        forced = {tile, splits};
+        SCOPED_TRACE(fmt::format("{} tile {} splits {}", dtype_name(type), int(tile), splits));
+        test_only<subpixel_call>(OpKind::conv2d,
+                                 type == DType::bf16 ? "sm80_subpixel_mma_bf16" : "sm80_subpixel_mma_f16");
+        Conv2dAttrs attrs;
+        attrs.upsample_height = 10;
+        attrs.upsample_width = 14;
+        CallMemory call(attrs);
+        call.fill(Conv2dAttrs::kX, {2, 5, 7, 40}, type);
+        call.fill(Conv2dAttrs::kX2, {2, 5, 7, 8}, type);
+        call.fill(Conv2dAttrs::kWeight, {44, 48, 3, 3}, type, 1.0f / std::sqrt(432.0f));
+        call.fill(Conv2dAttrs::kBias, {44}, DType::f32);
+        call.fill(Conv2dAttrs::kRowBias, {2, 44}, DType::f32);
+        call.set_output(type, 4);
+        expect_agreement(call, OpKind::conv2d, type);
+      }
 }
 
 GemmCall linear(int64_t rows, int64_t columns, int64_t depth) {
@@ -110,7 +116,7 @@ GemmCall linear(int64_t rows, int64_t columns, int64_t depth) {
 TEST(GemmPlan, FillsTheCard) {
   // Many tiles: the largest, K whole. Few and deep: split. Every split has work.
   EXPECT_EQ(mma_plan(linear(8192, 2560, 320)).splits, 1);
-  EXPECT_EQ(mma_plan(linear(8192, 2560, 1280)).tile, MmaTile::large);
+  EXPECT_EQ(mma_plan(linear(8192, 2560, 1280)).tile, MmaTile::huge);
   EXPECT_GT(mma_plan(linear(128, 1280, 11520)).splits, 1);
   for (int64_t rows : {1, 2, 154, 128, 512, 2048, 8192})
     for (int64_t depth : {8, 320, 768, 1280, 2880, 23040}) {
