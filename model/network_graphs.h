@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/core/cpu.h"
 #include "model/checkpoint.h"
 #include "runtime/graph.h"
 
