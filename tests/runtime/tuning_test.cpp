@@ -35,7 +35,7 @@ Plan small_plan(const SelectOptions& selection = {}, int64_t batch = 2) {
   return make_plan(std::move(graph), options);
 }
 
-// A step that two kernels could run, and both of them.
+// A step that two kernels could run, and both of them. The call points into its plan.
 struct Choice {
   KernelCall call;
   std::string taken, other;
@@ -50,6 +50,8 @@ Choice choice_of(const Plan& plan) {
   }
   return {};
 }
+
+Choice choice_of(const Plan&&) = delete;
 
 TEST(Tuning, TheFasterByMeasurementRuns) {
   const Plan plan = small_plan();
@@ -114,7 +116,8 @@ TEST(Tuning, MeasuresWhereThereIsAChoiceAndOnlyOnce) {
 
 TEST(Tuning, AFileGivesBackWhatWasSaved) {
   TemporaryFolder f;
-  const Choice choice = choice_of(small_plan());
+  const Plan plan = small_plan();
+  const Choice choice = choice_of(plan);
   Tuning tuning;
   tuning.set(Tuning::key(choice.call), {{"fast", 0.5e-3}, {"slow", 1e-3}});
   tuning.save(f.file("t.json"), "a machine");
