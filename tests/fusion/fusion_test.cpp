@@ -16,15 +16,7 @@ namespace darkroom::testing {
 namespace {
 
 UNetConfig small_unet(bool linear) {
-  UNetConfig c;
-  c.block_out_channels = {16, 32};
-  c.down_attention = {true, false};
-  c.up_attention = {false, true};
-  c.layers_per_block = {1, 1};
-  c.num_attention_heads = {2, 4};
-  c.transformer_layers_per_block = {1, 1};
-  c.cross_attention_dim = 24;
-  c.norm_num_groups = 8;
+  UNetConfig c = small_unet_config();
   c.use_linear_projection = linear;
   return c;
 }

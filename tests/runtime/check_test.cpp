@@ -15,15 +15,7 @@ namespace darkroom::testing {
 namespace {
 
 Graph small_unet(DType dtype) {
-  UNetConfig c;
-  c.block_out_channels = {16, 32};
-  c.down_attention = {true, false};
-  c.up_attention = {false, true};
-  c.layers_per_block = {1, 1};
-  c.num_attention_heads = {2, 4};
-  c.transformer_layers_per_block = {1, 1};
-  c.cross_attention_dim = 24;
-  c.norm_num_groups = 8;
+  const UNetConfig c = small_unet_config();
   Graph graph = build_unet(c, {2, 9, 6, 11, dtype});
   run_fusion(graph, {});
   return graph;

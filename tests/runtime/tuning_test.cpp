@@ -17,15 +17,7 @@ using ::testing::Field;
 using ::testing::HasSubstr;
 
 Plan small_plan(const SelectOptions& selection = {}, int64_t batch = 2) {
-  UNetConfig c;
-  c.block_out_channels = {16, 32};
-  c.down_attention = {true, false};
-  c.up_attention = {false, true};
-  c.layers_per_block = {1, 1};
-  c.num_attention_heads = {2, 4};
-  c.transformer_layers_per_block = {1, 1};
-  c.cross_attention_dim = 24;
-  c.norm_num_groups = 8;
+  const UNetConfig c = small_unet_config();
   Graph graph = build_unet(c, {batch, 8, 8, 11, DType::f32});
   run_fusion(graph, {}, selection);
   for (Value& v : graph.mutable_values())

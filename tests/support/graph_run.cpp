@@ -42,6 +42,19 @@ WeightView NamedWeights::find(std::string_view name) const {
   return {dtype_, found->second.shape, found->second.bytes.data(), found->second.bytes.size()};
 }
 
+UNetConfig small_unet_config() {
+  UNetConfig c;
+  c.block_out_channels = {16, 32};
+  c.down_attention = {true, false};
+  c.up_attention = {false, true};
+  c.layers_per_block = {1, 1};
+  c.num_attention_heads = {2, 4};
+  c.transformer_layers_per_block = {1, 1};
+  c.cross_attention_dim = 24;
+  c.norm_num_groups = 8;
+  return c;
+}
+
 Named random_inputs(const Graph& graph) {
   Named inputs;
   for (const Value& v : graph.values()) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "model/unet.h"
 #include "runtime/executor.h"
 #include "tests/support/kernel_call.h"
 
@@ -32,6 +33,9 @@ class NamedWeights : public WeightSource {
 
 // Values by the name of an input or output, as floats; i32 inputs are rounded.
 using Named = std::map<std::string, std::vector<float>>;
+
+// A UNet of two levels that has every kind of block.
+UNetConfig small_unet_config();
 
 // Inputs for the graph drawn from their names: normal; "timestep" 0 … 999; ids 0 … 99.
 Named random_inputs(const Graph& graph);

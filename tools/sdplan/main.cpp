@@ -26,7 +26,14 @@ void write_text(const std::string& path, const std::string& text) {
 // Measures what these plans could be run by, and keeps it for this machine.
 int tune_plans(const std::vector<ReportedPlan>& plans, Session& session, int runs) {
   const std::string path = tuning_path();
-  if (path.empty()) throw usage_error("tune: there is no HOME to keep the times in: name a file in DARKROOM_TUNING");
+  if (path.empty())
+    throw usage_error("tune: there is no file to keep the times in: name one in DARKROOM_TUNING, or set HOME");
+  if (const std::filesystem::path folder = std::filesystem::path(path).parent_path(); !folder.empty()) {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) throw file_error("{}: the folder cannot be made: {}", path, error.message());
+  }
+  AtomicFile{path};  // an error now, not after all is measured
   const std::shared_ptr<const Tuning> earlier = find_tuning();
   Tuning tuning = earlier ? *earlier : Tuning();
   const std::atomic<bool>* stop = interrupted();
@@ -41,8 +48,6 @@ int tune_plans(const std::vector<ReportedPlan>& plans, Session& session, int run
       ++measured;
       return !stop->load();
     });
-  std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (!folder.empty()) std::filesystem::create_directories(folder);
   tuning.save(path, session.backend().description());
   fmt::print("{}: {} calls, {} of them measured now{}\n", path, tuning.size(), measured,
              stop->load() ? "; interrupted, run it again to go on" : "");
