@@ -19,6 +19,7 @@ double seconds_since(Clock::time_point begin) { return std::chrono::duration<dou
 constexpr int64_t kRounds = 4'000'000;
 constexpr int kChains = 12;  // enough to hide the latency of two FMA units
 constexpr int kAttempts = 5;
+constexpr int kTileShare = 16;  // a multiplication of tiles takes so many cycles: that many times fewer
 
 // Each returns a sum that keeps the compiler from dropping the work; a pass is kRounds · kChains instructions.
 using Loop = float (*)();
@@ -45,6 +46,28 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"))) float dot_bf16()
   __m512 sum = x[0];
   for (int i = 1; i < kChains; ++i) sum = _mm512_add_ps(sum, x[i]);
   return _mm512_cvtss_f32(sum);
+}
+
+// Tiles of 16 × 32 by 32 × 16: as many independent sums as a kernel has room for.
+__attribute__((target("amx-tile,amx-bf16"))) float multiply_tiles() {
+  alignas(64) unsigned char config[64] = {1};
+  for (int i = 0; i < 8; ++i) config[16 + 2 * i] = 64, config[48 + i] = 16;
+  asm volatile("" ::"r"(config) : "memory");
+  _tile_loadconfig(config);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  for (int64_t r = 0; r < kRounds * kChains / kTileShare / 4; ++r) {
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_dpbf16ps(1, 4, 5);
+    _tile_dpbf16ps(2, 4, 5);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+  _tile_release();
+  return 0;
 }
 
 __attribute__((target("avx2,fma"))) float multiply_add_avx2() {
@@ -91,6 +114,8 @@ Machine measure_machine(ThreadPool& pool) {
   m.flops = isa >= Isa::avx2 ? rate(pool, multiply_add_avx2, 16) : rate(pool, multiply_add_sse, 8);
   if (isa >= Isa::avx512) m.flops = std::max(m.flops, rate(pool, multiply_add_avx512, 32));
   m.flops_bf16 = isa >= Isa::avx512_bf16 ? rate(pool, dot_bf16, 64) : m.flops;
+  if (isa >= Isa::amx)
+    m.flops_bf16 = std::max(m.flops_bf16, rate(pool, multiply_tiles, 16.0 * 16 * 32 * 2 / kTileShare));
   constexpr size_t kFloats = size_t(32) << 20;  // far more than any cache
   std::vector<float> from(kFloats, 1.0f), to(kFloats, 0.0f);
   for (int attempt = 0; attempt < kAttempts; ++attempt) {

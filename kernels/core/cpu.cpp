@@ -1,6 +1,8 @@
 #include "kernels/core/cpu.h"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -8,6 +10,19 @@
 #include "kernels/core/error.h"
 
 namespace darkroom {
+
+namespace {
+
+// Tiles are 8 KB of registers a thread, which the kernel saves only for processes that asked for them (Linux 5.16 and later).
+bool amx_permitted() {
+  unsigned int a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned int kBf16 = 1u << 22, kTile = 1u << 24;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
 
 Isa detected_isa() {
   __builtin_cpu_init();
@@ -17,7 +32,8 @@ Isa detected_isa() {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (!avx512) return Isa::avx2;
   const bool dot = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
-  return dot ? Isa::avx512_bf16 : Isa::avx512;
+  if (!dot) return Isa::avx512;
+  return amx_permitted() ? Isa::amx : Isa::avx512_bf16;
 }
 
 namespace {
@@ -26,12 +42,12 @@ Isa isa_from_environment() {
   const Isa detected = detected_isa();
   const char* wanted = std::getenv("DARKROOM_ISA");
   if (wanted == nullptr || *wanted == 0) return detected;
-  for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16}) {
+  for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
     if (std::strcmp(wanted, isa_name(isa)) != 0) continue;
     if (isa > detected) throw usage_error("DARKROOM_ISA={}: this CPU has no more than {}", wanted, isa_name(detected));
     return isa;
   }
-  throw usage_error("DARKROOM_ISA={}: use baseline, avx2, avx512 or avx512_bf16", wanted);
+  throw usage_error("DARKROOM_ISA={}: use baseline, avx2, avx512, avx512_bf16 or amx", wanted);
 }
 
 }  // namespace

@@ -139,7 +139,7 @@ namespace {  // a type of its own for each unit: its functions must not meet tho
 struct Core {
   using Cell = float;
   using Sum = float;
-  static constexpr int64_t kMr = gemm_avx2::kMr, kNr = gemm_avx2::kNr, kGroup = 1;
+  static constexpr int64_t kMr = gemm_avx2::kMr, kNr = gemm_avx2::kNr, kGroup = 1, kUnit = kGroup;
   static constexpr int64_t kMaxKc = gemm_avx2::kMaxKc, kLda = gemm_avx2::kLda;
   static constexpr int64_t kMaxMc = 192;       // 32 tiles
   static constexpr int64_t kMaxNcPanels = 24;  // 384 channels

@@ -54,7 +54,7 @@ namespace {  // a type of its own for each unit: its functions must not meet tho
 struct Core {
   using Cell = int16_t;
   using Sum = int32_t;
-  static constexpr int64_t kMr = gemm_avx2_int8::kMr, kNr = gemm_avx2_int8::kNr, kGroup = 2;
+  static constexpr int64_t kMr = gemm_avx2_int8::kMr, kNr = gemm_avx2_int8::kNr, kGroup = 2, kUnit = kGroup;
   static constexpr int64_t kMaxKc = gemm_avx2_int8::kMaxKc, kLda = gemm_avx2_int8::kLda;
   static constexpr int64_t kMaxMc = 192;       // 32 tiles
   static constexpr int64_t kMaxNcPanels = 24;  // 384 channels

@@ -14,7 +14,7 @@ struct F32 {
   using Cell = float;
   using Sum = float;
   using Vector = __m512;
-  static constexpr int64_t kGroup = 1;
+  static constexpr int64_t kGroup = 1, kUnit = kGroup;
   static constexpr int64_t kLda = 384 + 16;  // 25 cache lines, odd, spreads the sets
 
   static __m512 zero() { return _mm512_setzero_ps(); }

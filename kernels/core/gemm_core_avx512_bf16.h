@@ -18,7 +18,7 @@ struct Pairs {
   using Cell = bf16_t;
   using Sum = float;
   using Vector = __m512;
-  static constexpr int64_t kGroup = 2;
+  static constexpr int64_t kGroup = 2, kUnit = kGroup;
   static constexpr int64_t kLda = 768 + 32;  // 25 cache lines, odd, spreads the sets
 
   static __m512 zero() { return _mm512_setzero_ps(); }

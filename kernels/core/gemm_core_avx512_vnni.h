@@ -19,7 +19,7 @@ struct Fours {
   using Cell = uint8_t;
   using Sum = int32_t;
   using Vector = __m512i;
-  static constexpr int64_t kGroup = 4;
+  static constexpr int64_t kGroup = 4, kUnit = kGroup;
   static constexpr int64_t kLda = 1536 + 64;  // 25 cache lines, odd, spreads the sets
 
   static __m512i zero() { return _mm512_setzero_si512(); }

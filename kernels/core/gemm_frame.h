@@ -20,7 +20,7 @@
 //
 //   Cell, Sum                          element of the copied A, and of a tile of sums
 //   kMr, kNr                           the tile of the micro-kernel
-//   kGroup                             as above
+//   kGroup, kUnit                      as above; K is padded with zeros to whole units, a multiple of groups
 //   kMaxKc, kMaxMc, kMaxNcPanels       limits of the blocks: elements of K, rows, panels
 //   kLda                               cells from one row of the copied A to the next
 //   kCycles                            estimated cycles for one row of one panel and one k
@@ -53,21 +53,21 @@ static inline int64_t even_block(int64_t n, int64_t limit, int64_t unit) {
 template <typename Core>
 inline constexpr bool kInt8 = std::is_same_v<typename Core::Sum, int32_t>;
 
-// c [rows, kNr] = (accumulate ? c : 0) + a [rows, k] (row stride kLda) · w [k / kGroup, kNr, kGroup]; k is a multiple of kGroup.
+// c [rows, kNr] = (accumulate ? c : 0) + a [rows, k] (row stride kLda) · w [k / kGroup, kNr, kGroup]; k is a multiple of kUnit.
 template <typename Core>
 using MicroKernel = void (*)(const typename Core::Cell* a, const void* w, int64_t k, typename Core::Sum* c,
                              bool accumulate);
 
 // --- weights ----------------------------------------------------------------------------------------------------------
 
-// Output channels are padded with zeros to whole panels, K to whole groups.
+// Output channels are padded with zeros to whole panels, K to whole units.
 template <typename Core>
 static int64_t panels_of(int64_t channels, bool geglu) {
   return geglu ? ceil_div(channels / 2, Core::kNr / 2) : ceil_div(channels, Core::kNr);
 }
 template <typename Core>
 static size_t panel_bytes(int64_t k, DType stored) {
-  return size_t(round_up(k, Core::kGroup) * Core::kNr) * dtype_size(Core::packed_type(stored));
+  return size_t(round_up(k, Core::kUnit) * Core::kNr) * dtype_size(Core::packed_type(stored));
 }
 template <typename Core>
 static size_t packed_bytes(int64_t channels, int64_t k, bool geglu, DType stored) {
@@ -256,12 +256,12 @@ template <typename Core, typename Prologue>
 static void run(const Product& p, const Store& store, Prologue& prologue, void* scratch, const Team& team) {
   using Cell = typename Core::Cell;
   using Sum = typename Core::Sum;
-  constexpr int64_t kMr = Core::kMr, kNr = Core::kNr, kGroup = Core::kGroup;
+  constexpr int64_t kMr = Core::kMr, kNr = Core::kNr, kUnit = Core::kUnit;
   const Rectangle mine = split<Core>(p, team);
   const int64_t rows = mine.row_end - mine.row_begin, panels = mine.panel_end - mine.panel_begin;
   if (rows <= 0 || panels <= 0) return;
 
-  const int64_t kc = even_block(p.k, Core::kMaxKc, 8), mc = even_block(rows, Core::kMaxMc, kMr);
+  const int64_t kc = even_block(p.k, Core::kMaxKc, kUnit > 8 ? kUnit : 8), mc = even_block(rows, Core::kMaxMc, kMr);
   const bool one_block = p.k <= Core::kMaxKc;
   const int64_t nc = one_block ? panels : even_block(panels, Core::kMaxNcPanels, 1);
   Cell* a =
@@ -282,7 +282,7 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
     for (int64_t n = mine.panel_begin; n < mine.panel_end; n += nc) {
       const int64_t n_end = smaller(n + nc, mine.panel_end);
       for (int64_t k = 0; k < p.k; k += kc) {
-        const int64_t k_end = smaller(k + kc, p.k), depth = round_up(k_end - k, kGroup);
+        const int64_t k_end = smaller(k + kc, p.k), depth = round_up(k_end - k, kUnit);
         gather(prologue, k, k_end, a);
         for (int64_t r = 0; k_end - k < depth && r < block_rows; ++r)  // the weights there are zeros: so must these be
           memset(a + r * Core::kLda + (k_end - k), 0, size_t(depth - (k_end - k)) * sizeof(Cell));

@@ -12,6 +12,8 @@ const char* isa_name(Isa isa) {
       return "avx512";
     case Isa::avx512_bf16:
       return "avx512_bf16";
+    case Isa::amx:
+      return "amx";
     case Isa::sm80:
       return "sm80";
     case Isa::sm86:

@@ -13,8 +13,8 @@ namespace darkroom::cuda {
 struct Launch {
   std::string_view name;  // as traces and the emulator call it
   uint32_t grid[3] = {1, 1, 1};
-  int threads = 0;              // of a block
-  size_t dynamic_shared = 0;    // bytes of a block
+  int threads = 0;            // of a block
+  size_t dynamic_shared = 0;  // bytes of a block
   int64_t blocks() const { return int64_t(grid[0]) * grid[1] * grid[2]; }
 };
 

@@ -48,7 +48,7 @@ static void pack_b(const TensorView& b, bool transposed, int64_t m, int64_t k, v
   for (int64_t panel = panels * team.index / team.count; panel < panels * (team.index + 1) / team.count; ++panel) {
     char* to = static_cast<char*>(packed) + size_t(panel) * panel_bytes<Core>(k, DType::f32);
     const int64_t first = panel * Core::kNr, width = smaller(Core::kNr, m - first);
-    if (width < Core::kNr || k % Core::kGroup != 0) memset(to, 0, panel_bytes<Core>(k, DType::f32));
+    if (width < Core::kNr || k % Core::kUnit != 0) memset(to, 0, panel_bytes<Core>(k, DType::f32));
     for (int64_t i = 0; i < k; ++i)
       for (int64_t lane = 0; lane < width; ++lane)
         convert_element(b.data, b.dtype, i * along_k + (first + lane) * along_m, to, type,

@@ -134,6 +134,44 @@ static inline void mask_storeu_ps(void* p, __mmask16 mask, __m512 v) {
     if (mask >> i & 1) memcpy(static_cast<char*>(p) + 4 * i, reinterpret_cast<const char*>(&v) + 4 * i, 4);
 }
 
+// AMX: eight tiles a thread. Before a configuration, as on hardware, a tile can't be used.
+struct TileFile {
+  bool configured = false;
+  char tile[8][16][64];
+};
+inline thread_local TileFile tiles;
+
+static inline char (&tile(int i))[16][64] {
+  if (!tiles.configured) __builtin_trap();
+  return tiles.tile[i];
+}
+static inline void tile_loadconfig(const void* config) {
+  const unsigned char* bytes = static_cast<const unsigned char*>(config);
+  tiles.configured = bytes[0] == 1;
+  for (int i = 0; i < 8; ++i)  // no other shape is modelled
+    if (bytes[16 + 2 * i] != 64 || bytes[17 + 2 * i] != 0 || bytes[48 + i] != 16) __builtin_trap();
+}
+static inline void tile_release() { tiles.configured = false; }
+static inline void tile_zero(int i) { memset(tile(i), 0, sizeof tile(i)); }
+static inline void tile_loadd(int i, const void* base, long stride) {
+  for (int row = 0; row < 16; ++row) memcpy(tile(i)[row], static_cast<const char*>(base) + row * stride, 64);
+}
+static inline void tile_stored(int i, void* base, long stride) {
+  for (int row = 0; row < 16; ++row) memcpy(static_cast<char*>(base) + row * stride, tile(i)[row], 64);
+}
+static inline void tile_dpbf16ps(int sums, int a, int b) {
+  for (int m = 0; m < 16; ++m)
+    for (int k = 0; k < 16; ++k) {
+      __m512 row;
+      __m512i pair, weights;
+      memcpy(&row, tile(sums)[m], 64);
+      memcpy(&weights, tile(b)[k], 64);
+      for (int n = 0; n < 16; ++n) memcpy(reinterpret_cast<char*>(&pair) + 4 * n, tile(a)[m] + 4 * k, 4);
+      row = dpbf16_ps(row, pair, weights);
+      memcpy(tile(sums)[m], &row, 64);
+    }
+}
+
 }  // namespace darkroom::emulation
 
 #define DARKROOM_EMULATE(name) darkroom::emulation::name
@@ -175,3 +213,15 @@ static inline void mask_storeu_ps(void* p, __mmask16 mask, __m512 v) {
 #define _mm512_maskz_loadu_ps DARKROOM_EMULATE(maskz_loadu_ps)
 #undef _mm512_mask_storeu_ps
 #define _mm512_mask_storeu_ps DARKROOM_EMULATE(mask_storeu_ps)
+#undef _tile_loadconfig
+#define _tile_loadconfig DARKROOM_EMULATE(tile_loadconfig)
+#undef _tile_release
+#define _tile_release DARKROOM_EMULATE(tile_release)
+#undef _tile_zero
+#define _tile_zero DARKROOM_EMULATE(tile_zero)
+#undef _tile_loadd
+#define _tile_loadd DARKROOM_EMULATE(tile_loadd)
+#undef _tile_stored
+#define _tile_stored DARKROOM_EMULATE(tile_stored)
+#undef _tile_dpbf16ps
+#define _tile_dpbf16ps DARKROOM_EMULATE(tile_dpbf16ps)

@@ -1,11 +1,13 @@
 // Where a convolution kernel reads its input: a strip of pixels, some channels of them, in f32 and in L1. Whatever the input
 // is made of (two sources, an enlarged picture, zeros outside, bf16, a norm yet to be applied) ends here.
 //
-// For translation units compiled with -mavx2 -mfma -mf16c; see simd_avx2.h for why everything here is static.
+// Simd is an instruction set's vectors, as in winograd4_on_simd.h. Static for the reason that simd_avx2.h gives.
 #pragma once
 
+#include <immintrin.h>
+
 #include "kernels/conv2d/attributes.h"
-#include "kernels/core/simd_avx2.h"
+#include "kernels/core/dtype.h"
 
 namespace darkroom::pixel_strip {
 
@@ -38,45 +40,40 @@ static inline Picture picture_of(const KernelCall& call) {
 }
 
 // x · sigmoid(x), as x / (1 + 2^t), t = −x · log2(e). The rounding of t makes a relative error of |x| · 2^-24 where x is negative
-// and the result small; else below 2e-7. 16 operations to simd::silu's 26: it is computed 1.6 times a pixel here.
-static inline __m256 silu(__m256 x) {
+// and the result small; else below 2e-7. 16 operations to the 26 of an exact one: it is computed 1.6 times a pixel here.
+template <typename Simd>
+static inline typename Simd::Vector silu(typename Simd::Vector x) {
+  using Vector = typename Simd::Vector;
   // The integer part of t appears in the low bits of t + magic, already biased as an exponent is.
-  const __m256 magic = _mm256_set1_ps(0x1.8p23f + 127.0f), limit = _mm256_set1_ps(126.0f);
-  __m256 t = _mm256_mul_ps(x, _mm256_set1_ps(-1.44269504f));
-  t = _mm256_max_ps(_mm256_sub_ps(_mm256_setzero_ps(), limit), _mm256_min_ps(limit, t));  // NaN survives in x
-  const __m256 shifted = _mm256_add_ps(t, magic);
-  const __m256 f = _mm256_sub_ps(t, _mm256_sub_ps(shifted, magic));  // in [-1/2, 1/2]
+  const Vector magic = Simd::set(0x1.8p23f + 127.0f);
+  // NaN survives in x.
+  const Vector t = Simd::max(Simd::set(-126.0f), Simd::min(Simd::set(126.0f), x * Simd::set(-1.44269504f)));
+  const Vector shifted = t + magic;
+  const Vector f = t - (shifted - magic);  // in [-1/2, 1/2]
   // Minimax polynomial of (2^f - 1) / f, relative to 2^f.
-  __m256 p = _mm256_set1_ps(1.54614449e-4f);
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.3400428e-3f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(9.61805694e-3f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(5.55032715e-2f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.240226507f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.693147182f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0f));
-  const __m256 power = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
-  return _mm256_div_ps(x, _mm256_fmadd_ps(p, power, _mm256_set1_ps(1.0f)));
+  Vector p = Simd::set(1.54614449e-4f);
+  p = Simd::fmadd(p, f, Simd::set(1.3400428e-3f));
+  p = Simd::fmadd(p, f, Simd::set(9.61805694e-3f));
+  p = Simd::fmadd(p, f, Simd::set(5.55032715e-2f));
+  p = Simd::fmadd(p, f, Simd::set(0.240226507f));
+  p = Simd::fmadd(p, f, Simd::set(0.693147182f));
+  p = Simd::fmadd(p, f, Simd::set(1.0f));
+  return x / Simd::fmadd(p, Simd::low_bits_as_exponent(shifted), Simd::set(1.0f));
 }
 
 // Applies the norm to n channels from c on of one pixel of sample b, in place.
+template <typename Simd>
 static inline void normalize_pixel(const ConvolutionNorm& norm, int64_t b, int64_t c, int64_t n, float* x) {
   const TensorView& k = norm.coefficients;
   const float* mean = k.as<float>() + b * k.stride[0] + c;
   const float *scale = mean + k.stride[1], *shift = scale + k.stride[1];
   const bool is_silu = norm.activation == Activation::silu;
-  const auto value = [&](__m256 v, __m256 m, __m256 a, __m256 s) {
-    v = _mm256_fmadd_ps(_mm256_sub_ps(v, m), a, s);
-    return is_silu ? silu(v) : simd::activate(norm.activation, v);
-  };
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    simd::store(x + i, value(simd::load(x + i), simd::load(mean + i), simd::load(scale + i), simd::load(shift + i)));
-  if (i == n) return;
-  const int left = int(n - i);
-  simd::store_n(x + i,
-                value(simd::load_n(x + i, left), simd::load_n(mean + i, left), simd::load_n(scale + i, left),
-                      simd::load_n(shift + i, left)),
-                left);
+  for (int64_t i = 0; i < n; i += Simd::kLanes) {
+    const int64_t left = n - i;
+    typename Simd::Vector v = Simd::load(x + i, left) - Simd::load(mean + i, left);
+    v = Simd::fmadd(v, Simd::load(scale + i, left), Simd::load(shift + i, left));
+    Simd::store(x + i, is_silu ? silu<Simd>(v) : Simd::activate(norm.activation, v), left);
+  }
 }
 
 // Pixel i of an enlarged line, in the source; -1 outside. Doubling, the usual case, spares the division.
@@ -88,17 +85,14 @@ static inline int64_t source_index(int64_t i, int64_t size, int64_t enlarged) {
 }
 
 // n elements of one pixel to f32.
-template <typename T>
+template <typename Simd, typename T>
 static inline void widen_pixel(const T* from, int64_t n, float* to) {
-  int64_t c = 0;
-  for (; c + 8 <= n; c += 8) simd::store(to + c, simd::load(from + c));
-  if (c < n) simd::store_n(to + c, simd::load_n(from + c, int(n - c)), int(n - c));
+  for (int64_t c = 0; c < n; c += Simd::kLanes) Simd::store(to + c, Simd::load(from + c, n - c), n - c);
 }
 
+template <typename Simd>
 static inline void zero_pixel(float* to, int64_t n) {
-  int64_t c = 0;
-  for (; c + 8 <= n; c += 8) simd::store(to + c, _mm256_setzero_ps());
-  if (c < n) simd::store_n(to + c, _mm256_setzero_ps(), int(n - c));
+  for (int64_t c = 0; c < n; c += Simd::kLanes) Simd::store(to + c, Simd::set(0.0f), n - c);
 }
 
 static inline void prefetch_to_l2(const char* p, int64_t bytes) {
@@ -106,9 +100,9 @@ static inline void prefetch_to_l2(const char* p, int64_t bytes) {
 }
 
 // Channels [c, c + n) of `lines` × `pixels` pixels, of which the first is (top, left) of sample b's enlarged picture, to
-// strip [lines][pixels][stride]. n is at most `stride`, which is a multiple of 8; channels behind n are zero up to a whole
+// strip [lines][pixels][stride]. n is at most `stride`, which is a multiple of Simd::kLanes; channels behind n are zero up to a whole
 // vector.
-template <int64_t kMaxPixels>
+template <typename Simd, int64_t kMaxPixels>
 static inline void fill(const Picture& p, int64_t b, int64_t top, int64_t left, int64_t lines, int64_t pixels,
                         int64_t c, int64_t n, float* strip, int64_t stride) {
   int64_t columns[kMaxPixels];
@@ -128,22 +122,23 @@ static inline void fill(const Picture& p, int64_t b, int64_t top, int64_t left, 
       float* to = strip + y * pixels * stride + begin - c;
       for (int64_t x = 0; x < pixels; ++x, to += stride) {
         if (row < 0 || columns[x] < 0) {
-          zero_pixel(to, end - begin);
+          zero_pixel<Simd>(to, end - begin);
           continue;
         }
         const int64_t at = line + columns[x] * source.view.stride[2];
         const int64_t ahead = end < behind ? end - begin : begin_of_next;
         prefetch_to_l2(source.view.as<char>() + (at + ahead) * element, (end - begin) * element);
         if (source.view.dtype == DType::bf16)
-          widen_pixel(source.view.as<bf16_t>() + at, end - begin, to);
+          widen_pixel<Simd>(source.view.as<bf16_t>() + at, end - begin, to);
         else
-          widen_pixel(source.view.as<float>() + at, end - begin, to);
-        if (p.norm.coefficients.present()) normalize_pixel(p.norm, b, begin, end - begin, to);
+          widen_pixel<Simd>(source.view.as<float>() + at, end - begin, to);
+        if (p.norm.coefficients.present()) normalize_pixel<Simd>(p.norm, b, begin, end - begin, to);
       }
     }
   }
-  if (n % 8 == 0) return;
-  for (int64_t i = 0; i < lines * pixels; ++i) zero_pixel(strip + i * stride + n, 8 - n % 8);
+  if (n % Simd::kLanes == 0) return;
+  for (int64_t i = 0; i < lines * pixels; ++i)
+    zero_pixel<Simd>(strip + i * stride + n, Simd::kLanes - n % Simd::kLanes);
 }
 
 }  // namespace darkroom::pixel_strip

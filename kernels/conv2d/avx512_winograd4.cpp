@@ -1,0 +1,67 @@
+// conv2d and norm_conv2d on AVX-512 by Winograd's F(4×4, 3×3).
+#include "kernels/conv2d/winograd4_on_simd.h"
+#include "kernels/core/simd_avx512.h"
+
+namespace darkroom::kernels {
+namespace {
+
+struct Simd {
+  using Vector = __m512;
+  static constexpr int64_t kLanes = simd512::kLanes;
+  static constexpr int64_t kRows = 14, kPanel = 32;  // 28 sums, 2 weights, 1 broadcast of 32 registers
+  static constexpr int64_t kMaxBlock = 140, kSubGroups = 4, kPanels = 1, kMaxKc = 320;
+
+  template <typename T>
+  static Vector load(const T* p) {
+    return simd512::load(p);
+  }
+  template <typename T>
+  static Vector load(const T* p, int64_t n) {
+    return simd512::load(p, simd512::first(n));
+  }
+  template <typename T>
+  static void store(T* p, Vector v) {
+    simd512::store(p, v);
+  }
+  template <typename T>
+  static void store(T* p, Vector v, int64_t n) {
+    simd512::store(p, v, simd512::first(n));
+  }
+  static Vector set(float x) { return _mm512_set1_ps(x); }
+  static Vector fmadd(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
+  static Vector fnmadd(Vector a, Vector b, Vector c) { return _mm512_fnmadd_ps(a, b, c); }
+  static Vector min(Vector a, Vector b) { return _mm512_min_ps(a, b); }
+  static Vector max(Vector a, Vector b) { return _mm512_max_ps(a, b); }
+  static Vector activate(Activation activation, Vector v) { return simd512::activate(activation, v); }
+  static Vector low_bits_as_exponent(Vector v) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 23));
+  }
+};
+
+double cycles(const KernelCall& call) {
+  return winograd4::cycles<Simd>(call, {.macs = 32 * 0.85, .input = 130, .output = 110, .weight = 60});
+}
+
+constexpr KernelDef kernel_of(OpKind op) {
+  return {
+      .op = op,
+      .variant = "avx512_winograd4",
+      .isa = Isa::avx512,
+      .reject = winograd4::reject,
+      .scratch_bytes = winograd4::scratch_bytes<Simd>,
+      .pack_format = "winograd_32",
+      .packed_bytes = winograd4::weight_bytes<Simd>,
+      .pack = winograd4::pack<Simd>,
+      .launch = winograd4::launch<Simd>,
+      .cycles = cycles,
+      .inexact = true,
+  };
+}
+
+}  // namespace
+
+extern const KernelDef conv2d_avx512_winograd4, norm_conv2d_avx512_winograd4;
+const KernelDef conv2d_avx512_winograd4 = kernel_of(OpKind::conv2d);
+const KernelDef norm_conv2d_avx512_winograd4 = kernel_of(OpKind::norm_conv2d);
+
+}  // namespace darkroom::kernels
