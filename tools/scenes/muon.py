@@ -6,6 +6,8 @@ article's, which trade exactness for speed at small values.
 """
 import torch
 
+from common import has_bf16
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -15,10 +17,11 @@ def orthogonal(m, iterations=5):
     tall = m.shape[-2] > m.shape[-1]
     x = m.mT if tall else m
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x.bfloat16() if has_bf16() else x  # whose rounding these coefficients bear
     for _ in range(iterations):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(m.dtype)
 
 
 class Muon(torch.optim.Optimizer):

@@ -129,7 +129,8 @@ def main():
 
     data = prepare_latents(args.folder, args.pictures, args.seed)
     tokenizer, alphas, autoencoder = make_tokenizer(args.folder, args.seed), alphas_cumprod(), load_autoencoder(args.folder)
-    model = torch.nn.ModuleDict({"unet": UNet2DConditionModel(UNET_CONFIG), "text": CLIPTextModel(text_config(len(tokenizer)))})
+    unet = UNet2DConditionModel(UNET_CONFIG).to(memory_format=torch.channels_last)
+    model = torch.nn.ModuleDict({"unet": unet, "text": CLIPTextModel(text_config(len(tokenizer)))})
     for name in model:
         log(f"{name}: {sum(p.numel() for p in model[name].parameters())} parameters")
     ema = Ema(model, 0.998)
@@ -154,7 +155,7 @@ def main():
         x, v = a.sqrt() * x0 + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x0
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
             context = model["text"](ids)
-            out = model["unet"](x, t, context)
+            out = model["unet"](x.contiguous(memory_format=torch.channels_last), t, context)
         loss = F.mse_loss(out.float(), v)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
