@@ -471,6 +471,7 @@ MemoryNeed Pipeline::memory_need(const UNetGraphOptions& o) const {
     plans.push_back(session_.plan(std::move(graph)));
   }
   std::vector<const Plan*> pointers;
+  pointers.reserve(plans.size());
   for (const Plan& plan : plans) pointers.push_back(&plan);
   return session_.memory_need(pointers);
 }

@@ -14,7 +14,8 @@ double alpha_at(const SamplerBuilder& b, double t) {
 // Song et al., Denoising Diffusion Implicit Models (2021), eq. 12.
 void sample_ddim(SamplerBuilder& b) {
   b.whole_timesteps(Spacing::leading);
-  const double eta = b.eta(0.0), stride = double(b.schedule.steps() / b.options.steps);
+  const int64_t whole = b.schedule.steps() / b.options.steps;  // as leading spacing has it
+  const double eta = b.eta(0.0), stride = double(whole);
   b.start_at_alpha(alpha_at(b, b.program.timesteps[size_t(b.options.begin)]));
   for (size_t i = size_t(b.options.begin); i < b.program.timesteps.size(); ++i) {
     const double t = b.program.timesteps[i], a = alpha_at(b, t), a_prev = alpha_at(b, t - stride);
@@ -50,7 +51,8 @@ void sample_pndm(SamplerBuilder& b) {
   b.whole_timesteps(Spacing::leading);
   std::vector<double>& times = b.program.timesteps;
   if (times.size() > 1) times.insert(times.begin() + 1, times[1]);
-  const double stride = double(b.schedule.steps() / b.options.steps);
+  const int64_t whole = b.schedule.steps() / b.options.steps;
+  const double stride = double(whole);
   b.start_at_alpha(alpha_at(b, times[size_t(b.options.begin)]));
   int outputs = 0;
   const auto output = [&](int back) { return Linear::of(kOutputs + (outputs - 1 - back) % 4); };  // 0: the newest

@@ -216,7 +216,8 @@ std::vector<double> spaced_timesteps(int64_t train_steps, int n, Spacing spacing
   }
   for (int i = points - 1; i >= points - n; --i) {
     if (spacing == Spacing::leading) {
-      t.push_back(double(i * (train_steps / points) + offset));
+      const int64_t whole = i * (train_steps / points) + offset;
+      t.push_back(double(whole));
     } else {
       const double exact = points > 1 ? double(i) * double(train_steps - 1) / (points - 1) : 0.0;
       t.push_back(rounding == StepRounding::fractional ? double(float(exact)) : std::nearbyint(exact));

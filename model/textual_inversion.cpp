@@ -43,7 +43,8 @@ std::string TextualInversion::summary() const {
 }
 
 TextualInversion read_textual_inversion(const std::string& spec) {
-  const auto [path, word] = split_spec(spec);
+  const auto named = split_spec(spec);
+  const std::string &path = named.first, &word = named.second;
   const TensorFile file(path);
   TextualInversion t{path, word, {}};
   std::string own_word = std::filesystem::path(path).stem().string();

@@ -94,7 +94,7 @@ TokenizerTexts read_tokenizer(const std::string& path) {
   const MappedFile file(path);
   const std::string merges =
       clip_merges(ZipArchive::begins_like_one(file.text()) ? merges_of_archive(file) : text_of(file.text(), path));
-  Tokenizer(merges, std::nullopt, path);  // says what is wrong with it
+  [[maybe_unused]] const Tokenizer valid(merges, std::nullopt, path);  // says what is wrong with it
   return {merges, std::nullopt};
 }
 

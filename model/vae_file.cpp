@@ -24,7 +24,7 @@ bool is_vae(std::string_view name) { return name.starts_with("vae/"); }
 }  // namespace
 
 std::string VaeNames::operator()(const std::string& name) const {
-  const std::string ldm = prefix_ + ldm_(name);
+  std::string ldm = prefix_ + ldm_(name);
   const std::string candidates[] = {
       ldm,
       renamed(ldm, {{".q.", ".to_q."}, {".k.", ".to_k."}, {".v.", ".to_v."}, {".proj_out.", ".to_out.0."}}),

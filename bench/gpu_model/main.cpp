@@ -36,9 +36,9 @@ struct Table {
       const OpDef& def = op_def(kernel.op);
       for (int slot = 0; slot < def.inputs; ++slot)
         if (call.in[slot].present() && def.role(slot) == SlotRole::activation)
-          shapes += (shapes.empty() ? "" : " + ") + call.in[slot].shape.to_string();
+          shapes += fmt::format("{}{}", shapes.empty() ? "" : " + ", call.in[slot].shape.to_string());
       const std::string blocks = fmt::format("{} blocks", m.launches.empty() ? 0 : m.launches.front().blocks());
-      for (Row* row : {&all, &by_kernel[op + " | " + grid],
+      for (Row* row : {&all, &by_kernel[fmt::format("{} | {}", op, grid)],
                        &by_layer[fmt::format("{} {} {} → {} | {}, {}", op, step.what, shapes,
                                              call.out.shape.to_string(), grid, blocks)]}) {
         ++row->count;

@@ -1,6 +1,7 @@
 #include "bench/gpu_model/model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "kernels/core/gpu_model.h"
@@ -14,7 +15,7 @@ using namespace gpu_model;
 
 constexpr double kBestGemm = 790e12;  // FLOPs a second that an H200 measured on random bf16 numbers: the floor's rate
 
-double ceil_div(double a, double b) { return double((int64_t(a) + int64_t(b) - 1) / int64_t(b)); }
+double ceil_div(double a, double b) { return std::ceil(a / b); }
 
 struct Clocks {
   double clocks = 0;
@@ -47,7 +48,8 @@ Clocks by_fma(const cuda::Launch& launch, const Cost& cost) {
 // logit, one a number of the output that is scaled).
 Clocks flash(const KernelCall& call, const cuda::Launch& launch) {
   using S = AttentionAttrs;
-  const double dim = double(call.out.channels() / call.attributes<S>().heads);
+  const int64_t head_dim = call.out.channels() / call.attributes<S>().heads;
+  const double dim = double(head_dim);
   const double keys = double(call.in[S::kK].shape[1]), tile = dim > 160 ? 32 : 64, tiles = ceil_div(keys, tile);
   const double queries = dim > 160 ? 32 : dim <= 64 ? 128 : 64;
   const double products = 2 * queries * tile * dim / kTensor, exponentials = queries * tile / kExp;

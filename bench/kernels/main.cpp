@@ -68,7 +68,7 @@ void run_layer(benchmark::State& state, const Layer& layer, const KernelDef& ker
   if (setup.check && is_wrong(state, operands, setup)) return;
   if (setup.settle) std::this_thread::sleep_for(kSettle);
   if (layer.cost.flops < kCheapFlops) operands.launch(kernel, setup.pool);
-  for (auto _ : state) operands.launch(kernel, setup.pool);
+  while (state.KeepRunning()) operands.launch(kernel, setup.pool);
   count(state, layer, setup);
 }
 
@@ -84,7 +84,7 @@ void run_layer_on(bench::Gpu& gpu, bench::CacheState cache, benchmark::State& st
   }
   const auto enqueue = [&](const Stream& stream) { on_device.enqueue(kernel, stream); };
   gpu.seconds(enqueue, cache);
-  for (auto _ : state) state.SetIterationTime(gpu.seconds(enqueue, cache));
+  while (state.KeepRunning()) state.SetIterationTime(gpu.seconds(enqueue, cache));
   count(state, layer, setup);
 }
 
@@ -220,7 +220,7 @@ int run(int argc, char** argv) {
         for (const bench::CacheState state_of : {bench::CacheState::cold, bench::CacheState::warm}) {
           const std::string word = state_of == bench::CacheState::cold ? "cold" : "warm";
           if (cache != "both" && cache != word) continue;
-          benchmark::RegisterBenchmark((full + "/" + word).c_str(),
+          benchmark::RegisterBenchmark(fmt::format("{}/{}", full, word).c_str(),
                                        [&layer, kernel, &setup, state_of, on = gpu.get()](benchmark::State& state) {
                                          run_layer_on(*on, state_of, state, layer, *kernel, setup);
                                        })

@@ -270,8 +270,8 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
   const DType packed = Core::packed_type(p.weight_type);
   const size_t panel_size = panel_bytes<Core>(p.k, p.weight_type), k_size = size_t(kNr) * dtype_size(packed);
   const MicroKernel<Core> full = Core::micro_kernel(packed, kMr);
-  const auto store_tile =
-      store.out.dtype == DType::bf16 ? Core::template store_tile<bf16_t> : Core::template store_tile<float>;
+  auto* store_tile = Core::template store_tile<float>;
+  if (store.out.dtype == DType::bf16) store_tile = Core::template store_tile<bf16_t>;
 
   RowTable<Core> table;
   for (int64_t m = mine.row_begin; m < mine.row_end; m += mc) {

@@ -19,7 +19,8 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // an ldmatrix.x4) and takes (the copies), or the tile's share of L2, whichever is longest.
 double block_clocks(const MmaTileShape& t) {
   const double steps = double(kMmaBlock) / 16, warps = double(t.warps_m * t.warps_n);
-  const double loads = warps * steps * double(t.m / t.warps_m / 16 + t.n / t.warps_n / 16) * 512;
+  const int64_t fragments = t.m / t.warps_m / 16 + t.n / t.warps_n / 16;  // of 16 rows, that a warp loads
+  const double loads = warps * steps * double(fragments) * 512;
   const double copies = double((t.m + t.n) * kMmaBlock) * 2;
   const double products = double(t.m * t.n * kMmaBlock) / kTensor;
   return std::max({products, (loads + copies) / kSharedBytes, copies * kSms / kL2Bytes});
@@ -38,7 +39,8 @@ double mma_clocks(const GemmCall& c, const MmaPlan& plan) {
   const double epilogue = 2 * sizeof(float) * double(t.m * t.n) / kSharedBytes;
   double clocks = of_sm * (blocks * block_clocks(t) * alone + epilogue) + turns * kFill;
   if (plan.splits > 1) {
-    const double sums = double(plan.splits * c.phases * c.rows() * c.padded_columns()) * 2 * sizeof(float);  // written and read
+    const double sums =
+        double(plan.splits * c.phases * c.rows() * c.padded_columns()) * 2 * sizeof(float);  // written and read
     clocks += sums / kL2Bytes + kLaunch + kFill;
   }
   return clocks;

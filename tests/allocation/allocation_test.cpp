@@ -17,10 +17,12 @@ std::atomic<long> allocations{0};
 }
 
 extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier): glibc's own names.
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
 void* __libc_realloc(void*, size_t);
 void* __libc_memalign(size_t, size_t);
+// NOLINTEND(bugprone-reserved-identifier)
 
 // operator new comes here too.
 void* malloc(size_t n) {

@@ -90,7 +90,7 @@ std::string error_of_header(const std::string& header) {
   TemporaryFolder folder;
   const std::string path = folder.file("large.safetensors");
   write_file(path, safetensors_bytes(header, ""));
-  const std::string error = error_of([&] { Safetensors file(path); });
+  std::string error = error_of([&] { Safetensors file(path); });
   EXPECT_TRUE(error.starts_with("3: " + path)) << error.substr(0, 200);
   EXPECT_LT(error.size(), 300u);
   return error;

@@ -104,7 +104,7 @@ TEST(TorchFile, RunsNothing) {
 
 // A small file of our own writing.
 std::string written(const TemporaryFolder& folder, TensorFileWriter::Format format) {
-  const std::string path = folder.file("w");
+  std::string path = folder.file("w");
   TensorFileWriter writer(path, format);
   writer.add("a.weight", DType::f32, {2, 3});
   writer.add("b", DType::f16, {4});
@@ -223,7 +223,7 @@ TEST(Pickle, AListThatContainsItselfEnds) {
 
 // A zip file around a pickle, with one storage of four zero floats.
 std::string torch_zip(const TemporaryFolder& folder, const std::string& pickle) {
-  const std::string path = folder.file("t.ckpt");
+  std::string path = folder.file("t.ckpt");
   const auto u16 = [](uint32_t x) { return std::string{char(x), char(x >> 8)}; };
   const auto u32 = [&](uint32_t x) { return u16(x) + u16(x >> 16); };
   std::string file, table;

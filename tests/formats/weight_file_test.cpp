@@ -1,6 +1,7 @@
 // The .sdw file: what goes in comes out, and no damaged byte goes unnoticed.
 #include "runtime/weight_file.h"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -48,7 +49,7 @@ TEST(WeightFile, HoldsTheSameNumbersAsTheFolder) {
 }
 
 std::string small_file(const TemporaryFolder& folder) {
-  const std::string path = folder.file("small.sdw");
+  std::string path = folder.file("small.sdw");
   WeightFileWriter writer(path);
   writer.add_text("unet/config.json", "{}");
   writer.add_tensor("unet", "a", DType::f32, {3, 5});
@@ -130,7 +131,7 @@ class ChangedModel : public ::testing::Test {
                           std::filesystem::copy_options::recursive);
   }
   std::string convert_error(std::optional<DType> dtype = std::nullopt) {
-    const std::string error = error_of([&] {
+    std::string error = error_of([&] {
       convert(*open_checkpoint(folder_.file("model")), folder_.file("out.sdw"), {dtype, "x"});
     });
     EXPECT_FALSE(std::filesystem::exists(folder_.file("out.sdw")));
@@ -214,7 +215,7 @@ TEST_F(ChangedModel, Fp16VariantsAndShardsAreRead) {
   std::string map;
   const Safetensors shard(unet + name + "-00001-of-00001.safetensors");
   for (const auto& [tensor, entry] : shard.entries())
-    map += (map.empty() ? "" : ",") + ("\"" + tensor + "\":\"" + name + "-00001-of-00001.safetensors\"");
+    map += fmt::format("{}\"{}\":\"{}-00001-of-00001.safetensors\"", map.empty() ? "" : ",", tensor, name);
   write_file(unet + name + ".safetensors.index.json", "{\"weight_map\":{" + map + "}}");
   EXPECT_TRUE(convert(*open_checkpoint(folder_.file("model")), folder_.file("b.sdw"), {std::nullopt, "x"}));
   EXPECT_EQ(read_file(folder_.file("a.sdw")), read_file(folder_.file("b.sdw")));

@@ -9,10 +9,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzzing::run([&] {
     const auto text = read_png_text(file.path(), "parameters");
     if (!text) return;
-    for (const auto& [key, value] : parse_parameters(*text, "picture"))
+    for (const auto& entry : parse_parameters(*text, "picture"))
       fuzzing::run([&] {
-        parse_number<int>(value, key, "picture");
-        parse_number<double>(value, key, "picture");
+        parse_number<int>(entry.second, entry.first, "picture");
+        parse_number<double>(entry.second, entry.first, "picture");
       });
   });
   fuzzing::run([&] {

@@ -53,7 +53,8 @@ CallMemory make_call(const Graph& graph, const Node& node) {
     const DType dtype = graph.value(id).dtype;
     float deviation = 1, mean = 0;
     if (op.role(slot) == SlotRole::packed) {
-      deviation = 1 / std::sqrt(float(shape.elements() / shape[0]));
+      const int64_t depth = shape.elements() / shape[0];
+      deviation = 1 / std::sqrt(float(depth));
       shape[0] = few;
     } else if (op.role(slot) == SlotRole::table) {
       shape[0] = std::min(shape[0], kFewWords);

@@ -8,6 +8,14 @@
 #include <simt/device.h>
 #include <simt/report.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#define DARKROOM_SIMT_ASAN 1
+#else
+#define DARKROOM_SIMT_ASAN 0
+#endif
+
 // Saves the callee-saved registers on the stack that runs, its pointer to *rdi, and goes on with the stack rsi.
 asm(R"(
 .text
@@ -42,13 +50,16 @@ bool counting = false;
 namespace {
 
 // A power of two would put the tops of all stacks in the same sets of the cache.
-constexpr size_t kStackBytes = 64 * 1024 + 9 * 64;
+// AddressSanitizer's frames are larger.
+constexpr size_t kStackBytes = (DARKROOM_SIMT_ASAN ? 512 : 64) * 1024 + 9 * 64;
 
 struct Machine {
   std::vector<Thread> threads{size_t(kMaxThreads)};
   std::vector<Warp> warps{size_t(kMaxWarps)};
   std::byte* stacks = nullptr;
   void* scheduler = nullptr;  // its stack pointer while a fibre runs
+  const void* scheduler_stack = nullptr;
+  size_t scheduler_bytes = 0;
   const std::function<void()>* body = nullptr;
   std::exception_ptr error;
 
@@ -58,6 +69,7 @@ struct Machine {
     if (memory == MAP_FAILED) throw std::runtime_error("the emulator has no memory for its stacks");
     stacks = static_cast<std::byte*>(memory);
   }
+  std::byte* stack_of(const Thread& t) const { return stacks + kStackBytes * size_t(t.id); }
 };
 
 Machine& machine() {
@@ -72,6 +84,18 @@ std::string place(Site site) {
   return fmt::format("{}:{}", file, site.line());
 }
 
+// Goes on with another stack, `bytes` from `stack` on; AddressSanitizer must be told.
+void switch_to(void** save, void* next, [[maybe_unused]] const void* stack, [[maybe_unused]] size_t bytes) {
+#if DARKROOM_SIMT_ASAN
+  void* frames = nullptr;
+  __sanitizer_start_switch_fiber(&frames, stack, bytes);
+  darkroom_simt_switch(save, next);
+  __sanitizer_finish_switch_fiber(frames, nullptr, nullptr);
+#else
+  darkroom_simt_switch(save, next);
+#endif
+}
+
 // To the next lane of the warp that can run, else to the scheduler.
 void yield() {
   Machine& m = machine();
@@ -81,14 +105,20 @@ void yield() {
     Thread& next = lanes[(from.lane() + i) % kWarp];
     if (next.state != State::ready) continue;
     current = &next;
-    darkroom_simt_switch(&from.stack_pointer, next.stack_pointer);
+    switch_to(&from.stack_pointer, next.stack_pointer, m.stack_of(next), kStackBytes);
     return;
   }
-  darkroom_simt_switch(&from.stack_pointer, m.scheduler);
+  switch_to(&from.stack_pointer, m.scheduler, m.scheduler_stack, m.scheduler_bytes);
 }
 
 void fibre_main() {
   Machine& m = machine();
+#if DARKROOM_SIMT_ASAN
+  const void* stack = nullptr;
+  size_t bytes = 0;
+  __sanitizer_finish_switch_fiber(nullptr, &stack, &bytes);
+  if (current->id == 0) m.scheduler_stack = stack, m.scheduler_bytes = bytes;  // who starts the first thread
+#endif
   try {
     (*m.body)();
     async_end(Site::current());
@@ -108,8 +138,11 @@ void start(Thread& t, int id) {
   t.group = 0;
   t.copies.clear();
   t.accesses.clear();
+#if DARKROOM_SIMT_ASAN
+  __asan_unpoison_memory_region(m.stack_of(t), kStackBytes);  // a thread that failed left its frames
+#endif
   // What the switch pops: six registers, the address to go to; then rsp ≡ 8 mod 16, as after a call.
-  auto top = reinterpret_cast<uintptr_t>(m.stacks + kStackBytes * size_t(id + 1)) & ~uintptr_t(15);
+  auto top = reinterpret_cast<uintptr_t>(m.stack_of(t) + kStackBytes) & ~uintptr_t(15);
   void** sp = reinterpret_cast<void**>(top) - 2;
   sp[0] = reinterpret_cast<void*>(&fibre_main);
   sp[1] = nullptr;
@@ -181,7 +214,7 @@ void run_block() {
         Thread& t = warp.threads[l];
         if (t.state == State::ready) {
           current = &t;
-          darkroom_simt_switch(&m.scheduler, t.stack_pointer);
+          switch_to(&m.scheduler, t.stack_pointer, m.stack_of(t), kStackBytes);
           if (m.error) std::rethrow_exception(m.error);
         }
         all_done &= t.state == State::done;
