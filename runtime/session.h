@@ -16,7 +16,7 @@ namespace darkroom {
 struct SessionOptions {
   Device device = Device::cpu;
   std::optional<Isa> plan_for;  // in place of a device: plans alone are made, for this; nothing can be compiled
-  int threads = 1;  // of the CPU; with a GPU they pack weights
+  int threads = 1;              // of the CPU; with a GPU they pack weights
   KernelOverrides kernels;
   bool exact = false;                    // direct sums only: no Winograd
   std::shared_ptr<const Tuning> tuning;  // measured choices of kernels, or null

@@ -199,7 +199,8 @@ void hold(const CallMemory& call, const KernelDef& kernel, const std::vector<flo
 
 // Whether it multiplies bf16, whatever the weights are stored in.
 bool rounds_weights(const KernelDef& kernel) {
-  return kernel.variant.starts_with("avx512_bf16") || kernel.variant.starts_with("amx_bf16") || kernel.variant.ends_with("mma_bf16");
+  return kernel.variant.starts_with("avx512_bf16") || kernel.variant.starts_with("amx_bf16") ||
+         kernel.variant.ends_with("mma_bf16");
 }
 
 std::vector<const KernelDef*> accepting_kernels(const CallMemory& call, OpKind op) {
