@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 build=${1:-build/tests}
 mapfile -t sources < <(git ls-files '*.cpp' '*.h' | grep -v '^tests/install/')
 clang-format --dry-run -Werror "${sources[@]}"
-mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.cpp$')
+# tests/simt: clang 14 does not know std::source_location.
+mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.cpp$' | grep -v '^tests/simt/')
 built=()
 for unit in "${units[@]}"; do
   if grep -q "/$unit\"" "$build/compile_commands.json"; then built+=("$unit"); else echo "not built: $unit"; fi

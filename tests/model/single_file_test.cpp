@@ -285,7 +285,7 @@ class TinyFile : public ::testing::Test {
   std::string error() {
     write_raw(path, tensors);
     std::filesystem::remove(folder.file("out.sdw"));
-    const std::string e = error_of([&] { converted(*open_checkpoint(path, options), folder); });
+    std::string e = error_of([&] { converted(*open_checkpoint(path, options), folder); });
     EXPECT_FALSE(std::filesystem::exists(folder.file("out.sdw")));
     EXPECT_EQ(e.find('\n'), std::string::npos) << e;
     return e;
@@ -339,14 +339,14 @@ TEST_F(TinyFile, RefusalsNameWhatIsWrong) {
   const auto with = [&](const std::string& name, const Raw& t) {
     const Tensors before = tensors;
     tensors[name] = t;
-    const std::string e = error();
+    std::string e = error();
     tensors = before;
     return e;
   };
   const auto without = [&](const std::string& prefix) {
     const Tensors before = tensors;
     std::erase_if(tensors, [&](const auto& t) { return t.first.starts_with(prefix); });
-    const std::string e = error();
+    std::string e = error();
     tensors = before;
     return e;
   };

@@ -59,7 +59,7 @@ double psnr(const Image& a, const Image& b, int from = 0, int to = kSide) {
   for (int y = 0; y < kSide; ++y)
     for (int x = from; x < to; ++x)
       for (int c = 0; c < 3; ++c) {
-        const size_t at = size_t((y * kSide + x) * 3 + c);
+        const size_t at = (size_t(y) * size_t(kSide) + size_t(x)) * 3 + size_t(c);
         sum += std::pow(double(a.pixels[at]) - double(b.pixels[at]), 2);
       }
   return 10 * std::log10(255.0 * 255.0 / (sum / (3.0 * kSide * (to - from))));

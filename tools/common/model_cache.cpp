@@ -57,7 +57,8 @@ std::string remembered_hash(const std::string& path, const std::string& folder) 
     const std::string text = read_text_file(note);
     if (text.starts_with(stamp) && text.size() == stamp.size() + 32) return text.substr(stamp.size());
   }
-  const std::string hash = file_hash(path), text = stamp + hash;
+  std::string hash = file_hash(path);
+  const std::string text = stamp + hash;
   AtomicFile file(note);
   file.write(text.data(), text.size());
   file.commit();

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 #include <unistd.h>
+#include <cmath>
 
 #include <cstdio>
 
@@ -13,7 +14,7 @@ constexpr int kWidth = 24;
 constexpr double kLinesEvery = 0.1;  // of the whole, where it is no terminal
 
 std::string minutes(double seconds) {
-  const int s = int(seconds + 0.5);
+  const int s = int(std::lround(seconds));
   return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
                    : fmt::format("{}:{:02}", s / 60, s % 60);
 }

@@ -33,7 +33,9 @@ int tune_plans(const std::vector<ReportedPlan>& plans, Session& session, int run
     std::filesystem::create_directories(folder, error);
     if (error) throw file_error("{}: the folder cannot be made: {}", path, error.message());
   }
-  AtomicFile{path};  // an error now, not after all is measured
+  {
+    [[maybe_unused]] const AtomicFile trial(path);  // an error now, not after all is measured
+  }
   const std::shared_ptr<const Tuning> earlier = find_tuning();
   Tuning tuning = earlier ? *earlier : Tuning();
   const std::atomic<bool>* stop = interrupted();
