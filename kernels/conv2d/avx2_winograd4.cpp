@@ -38,6 +38,7 @@ struct Simd {
   }
 };
 
+// As measured on Zen 3.
 double cycles(const KernelCall& call) {
   return winograd4::cycles<Simd>(call, {.macs = 16 * 0.85, .input = 130, .output = 110, .weight = 60});
 }

@@ -468,7 +468,7 @@ static void pack(const KernelCall& call, std::span<const TensorView> parts, void
   pack_panels<Simd, bf16_t>(call, parts, packed, team);  // two bytes are copied, f16 or bf16
 }
 
-// By parts, each at the rate that it was measured to run at (see NOTES.md).
+// By parts, each at a rate of its own.
 struct Rates {
   double macs;           // products a cycle
   double input, output;  // cycles of a tile's transform for one vector of channels
