@@ -102,10 +102,10 @@ constexpr KernelDef entry(OpKind op, const char* variant, Launch run) {
           .launch = run};
 }
 
-constexpr KernelDef kOpenBlasGemm = entry(OpKind::gemm, "openblas", launch_openblas);
-constexpr KernelDef kOpenBlasConv = entry(OpKind::conv2d, "openblas", launch_openblas);
-constexpr KernelDef kBlisGemm = entry(OpKind::gemm, "blis", launch_blis);
-constexpr KernelDef kBlisConv = entry(OpKind::conv2d, "blis", launch_blis);
+[[maybe_unused]] constexpr KernelDef kOpenBlasGemm = entry(OpKind::gemm, "openblas", launch_openblas);
+[[maybe_unused]] constexpr KernelDef kOpenBlasConv = entry(OpKind::conv2d, "openblas", launch_openblas);
+[[maybe_unused]] constexpr KernelDef kBlisGemm = entry(OpKind::gemm, "blis", launch_blis);
+[[maybe_unused]] constexpr KernelDef kBlisConv = entry(OpKind::conv2d, "blis", launch_blis);
 
 template <typename Function>
 Function symbol(void* library, const char* name) {
