@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <ctime>
 #include <new>
 
 #include "kernels/core/cpu.h"
@@ -14,6 +15,7 @@ namespace darkroom {
 namespace {
 
 std::atomic<bool> interrupt_flag{false};
+std::atomic<int64_t> interrupted_at{0};  // milliseconds of the monotonic clock
 
 // Names from files may hold anything; a message is one line.
 std::string one_line(std::string text) {
@@ -22,8 +24,15 @@ std::string one_line(std::string text) {
   return text;
 }
 
+// Programs that run others (timeout, make, npm) pass a Ctrl-C on that arrives by itself as well: what follows at once is no second wish.
 void on_signal(int signal) {
-  if (interrupt_flag.exchange(true)) std::_Exit(128 + signal);
+  constexpr int64_t kEcho = 250;  // milliseconds
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const int64_t at = int64_t(now.tv_sec) * 1000 + now.tv_nsec / 1'000'000;
+  int64_t first = 0;
+  interrupt_flag = true;
+  if (!interrupted_at.compare_exchange_strong(first, at) && at - first >= kEcho) std::_Exit(128 + signal);
 }
 
 }  // namespace

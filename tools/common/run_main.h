@@ -17,7 +17,8 @@ int run_main(const char* program, int argc, char** argv, int (*body)(int argc, c
 // Parses; true where the program should go on. Else *exit_code is set: 0 after --help and --version, 2 after an error.
 bool parse_arguments(CLI::App& app, int argc, char** argv, int* exit_code);
 
-// Becomes true on Ctrl-C (and on a request to terminate). A second Ctrl-C ends the process at once.
+// Becomes true on Ctrl-C (and on a request to terminate). A second Ctrl-C, a quarter of a second later or more, ends the
+// process at once.
 const std::atomic<bool>* interrupted();
 
 std::string version_text();
