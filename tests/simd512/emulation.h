@@ -67,6 +67,25 @@ static inline __m512 scalef_ps(__m512 a, __m512 b) {
   return r;
 }
 
+static inline __m512 maskz_scalef_ps(__mmask16 mask, __m512 a, __m512 b) {
+  __m512 r = scalef_ps(a, b);
+  for (int i = 0; i < 16; ++i)
+    if (!(mask >> i & 1)) put(r, i, 0.0f);
+  return r;
+}
+
+// x - floor(x), an infinity's is zero: no other rounding, and whole numbers alone, are modelled.
+template <int kControl>
+static inline __m512 reduce_ps(__m512 v) {
+  static_assert(kControl == (_MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+  __m512 r = {};
+  for (int i = 0; i < 16; ++i) {
+    const float x = get<float>(v, i);
+    put(r, i, std::isinf(x) ? 0.0f : x - std::floor(x));
+  }
+  return r;
+}
+
 // Pairs of bf16. Their products are exact in f32, so that each fused multiply-add rounds as one of the two sums does; only
 // denormals, which the instruction takes for zero, are kept here.
 template <typename Pairs>
@@ -197,6 +216,10 @@ static inline void tile_dpbf16ps(int sums, int a, int b) {
 #define _mm512_cvtph_ps DARKROOM_EMULATE(cvtph_ps)
 #undef _mm512_scalef_ps
 #define _mm512_scalef_ps DARKROOM_EMULATE(scalef_ps)
+#undef _mm512_maskz_scalef_ps
+#define _mm512_maskz_scalef_ps DARKROOM_EMULATE(maskz_scalef_ps)
+#undef _mm512_reduce_ps
+#define _mm512_reduce_ps(v, control) DARKROOM_EMULATE(reduce_ps<control>)(v)
 #undef _mm512_dpbf16_ps
 #define _mm512_dpbf16_ps DARKROOM_EMULATE(dpbf16_ps)
 #undef _mm512_cvtne2ps_pbh
