@@ -1,7 +1,7 @@
 // Flash attention with products of bf16 on AMX: tiles of 32 queries, D and keys padded with zeros to multiples of 32.
 //
-// Cycles for 32 queries × 256 keys at D = 40 (64 as computed): 1024 of the tiles' for S and as many for P V; the exponentials,
-// 512 vectors of about 15 operations at two a cycle, take 3800 and bound it.
+// For 32 queries × 256 keys at D = 40 (64 as computed) the tiles need 1024 cycles for S and as many for P V; the exponentials, 512
+// vectors, take longer and bound it: NOTES.md.
 #include "kernels/attention/bf16_flash.h"
 #include "kernels/core/gemm_core_amx_bf16.h"
 

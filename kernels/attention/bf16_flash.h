@@ -122,34 +122,6 @@ static inline __m512 exp2_nonpositive(__m512 x) {
   return _mm512_maskz_scalef_ps(normal, p, x);  // p · 2^floor(x)
 }
 
-static inline void transpose16(__m512i (&r)[16]) {
-  __m512i t[16], u[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  // u[4g + c]: column 4L + c of rows 4g … 4g+3 in the 128-bit lane L.
-#pragma GCC unroll 4
-  for (int c = 0; c < 4; ++c) {
-    const __m512i even_low = _mm512_shuffle_i32x4(u[c], u[4 + c], 0x88);
-    const __m512i even_high = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0x88);
-    const __m512i odd_low = _mm512_shuffle_i32x4(u[c], u[4 + c], 0xdd);
-    const __m512i odd_high = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0xdd);
-    r[c] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
-    r[4 + c] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
-    r[8 + c] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
-    r[12 + c] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
-  }
-}
-
 static inline __mmask32 first_of_32(int64_t n) { return n >= 32 ? ~__mmask32(0) : (__mmask32(1) << larger(n, 0)) - 1; }
 
 // K transposed in pairs, 32 keys side by side: out[panel][d / 2][32][2]. Keys from `keys` to the end of the last panel are
@@ -164,7 +136,7 @@ void pack_keys(const Tiling& t, const bf16_t* k, int64_t k_stride, int64_t keys,
         __m512i r[16];
         for (int64_t i = 0; i < 16; ++i)
           r[i] = i < n ? _mm512_maskz_loadu_epi16(mask, k + (first + i) * k_stride + 2 * pair) : _mm512_setzero_si512();
-        transpose16(r);
+        simd512::transpose(r);
         for (int64_t i = 0; i < smaller(pairs - pair, 16); ++i)
           _mm512_storeu_si512(out + ((pair + i) * 32 + half) * 2, r[i]);
       }

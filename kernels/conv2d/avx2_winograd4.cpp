@@ -5,37 +5,9 @@
 namespace darkroom::kernels {
 namespace {
 
-struct Simd {
-  using Vector = __m256;
-  static constexpr int64_t kLanes = simd::kLanes;
+struct Simd : simd::Lanes {
   static constexpr int64_t kRows = 6, kPanel = 16;  // 12 sums, 2 weights, 1 broadcast of 16 registers
   static constexpr int64_t kMaxBlock = 132, kSubGroups = 8, kPanels = 2, kMaxKc = 320;
-
-  template <typename T>
-  static Vector load(const T* p) {
-    return simd::load(p);
-  }
-  template <typename T>
-  static Vector load(const T* p, int64_t n) {
-    return n >= kLanes ? simd::load(p) : simd::load_n(p, int(n));
-  }
-  template <typename T>
-  static void store(T* p, Vector v) {
-    simd::store(p, v);
-  }
-  template <typename T>
-  static void store(T* p, Vector v, int64_t n) {
-    n >= kLanes ? simd::store(p, v) : simd::store_n(p, v, int(n));
-  }
-  static Vector set(float x) { return _mm256_set1_ps(x); }
-  static Vector fmadd(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
-  static Vector fnmadd(Vector a, Vector b, Vector c) { return _mm256_fnmadd_ps(a, b, c); }
-  static Vector min(Vector a, Vector b) { return _mm256_min_ps(a, b); }
-  static Vector max(Vector a, Vector b) { return _mm256_max_ps(a, b); }
-  static Vector activate(Activation activation, Vector v) { return simd::activate(activation, v); }
-  static Vector low_bits_as_exponent(Vector v) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(v), 23));
-  }
 };
 
 // As measured on Zen 3.

@@ -5,37 +5,9 @@
 namespace darkroom::kernels {
 namespace {
 
-struct Simd {
-  using Vector = __m512;
-  static constexpr int64_t kLanes = simd512::kLanes;
+struct Simd : simd512::Lanes {
   static constexpr int64_t kRows = 14, kPanel = 32;  // 28 sums, 2 weights, 1 broadcast of 32 registers
   static constexpr int64_t kMaxBlock = 140, kSubGroups = 4, kPanels = 1, kMaxKc = 320;
-
-  template <typename T>
-  static Vector load(const T* p) {
-    return simd512::load(p);
-  }
-  template <typename T>
-  static Vector load(const T* p, int64_t n) {
-    return simd512::load(p, simd512::first(n));
-  }
-  template <typename T>
-  static void store(T* p, Vector v) {
-    simd512::store(p, v);
-  }
-  template <typename T>
-  static void store(T* p, Vector v, int64_t n) {
-    simd512::store(p, v, simd512::first(n));
-  }
-  static Vector set(float x) { return _mm512_set1_ps(x); }
-  static Vector fmadd(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
-  static Vector fnmadd(Vector a, Vector b, Vector c) { return _mm512_fnmadd_ps(a, b, c); }
-  static Vector min(Vector a, Vector b) { return _mm512_min_ps(a, b); }
-  static Vector max(Vector a, Vector b) { return _mm512_max_ps(a, b); }
-  static Vector activate(Activation activation, Vector v) { return simd512::activate(activation, v); }
-  static Vector low_bits_as_exponent(Vector v) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 23));
-  }
 };
 
 // The transforms at AVX2's rates a vector: not measured by themselves.

@@ -94,6 +94,28 @@ static inline float max(__m256 v) {
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
+// Element j of r[i] changes places with element i of r[j].
+static inline void transpose(__m256 (&r)[8]) {
+  __m256 t[8], u[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+    r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+  }
+}
+
 // --- functions --------------------------------------------------------------------------------------------------------
 
 // exp(x + low), the sum never rounded: x may be large where low is the part of it that f32 cannot hold, |low| < 8.
@@ -194,5 +216,43 @@ static inline __m256 activate(Activation activation, __m256 x) {
   }
   return x;
 }
+
+// The lanes as a type, for kernels that are written once for every instruction set (NAME_on_simd.h). Vectors add, subtract
+// and multiply by their operators; with n only the first n lanes are read, the others as zero, or written.
+namespace {  // a type of its own for each unit: its functions must not meet those of a unit compiled otherwise
+struct Lanes {
+  using Vector = __m256;
+  static constexpr int64_t kLanes = simd::kLanes;
+
+  template <typename T>
+  static Vector load(const T* p) {
+    return simd::load(p);
+  }
+  template <typename T>
+  static Vector load(const T* p, int64_t n) {
+    return n >= kLanes ? simd::load(p) : simd::load_n(p, int(n));
+  }
+  template <typename T>
+  static void store(T* p, Vector v) {
+    simd::store(p, v);
+  }
+  template <typename T>
+  static void store(T* p, Vector v, int64_t n) {
+    n >= kLanes ? simd::store(p, v) : simd::store_n(p, v, int(n));
+  }
+  static Vector set(float x) { return _mm256_set1_ps(x); }
+  static Vector fmadd(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
+  static Vector fnmadd(Vector a, Vector b, Vector c) { return _mm256_fnmadd_ps(a, b, c); }
+  static Vector min(Vector a, Vector b) { return _mm256_min_ps(a, b); }
+  static Vector max(Vector a, Vector b) { return _mm256_max_ps(a, b); }
+  // The lowest 9 bits of each lane moved to sign and exponent.
+  static Vector low_bits_as_exponent(Vector v) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(v), 23));
+  }
+  static void transpose(Vector (&r)[kLanes]) { simd::transpose(r); }
+  static Vector silu(Vector v) { return simd::silu(v); }
+  static Vector activate(Activation activation, Vector v) { return simd::activate(activation, v); }
+};
+}  // namespace
 
 }  // namespace darkroom::simd

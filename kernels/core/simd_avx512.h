@@ -68,6 +68,43 @@ static inline float max(__m512 v) {
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
+// Element j of r[i] changes places with element i of r[j].
+static inline void transpose(__m512i (&r)[16]) {
+  __m512i t[16], u[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  // u[4g + c]: column 4L + c of rows 4g … 4g+3 in the 128-bit lane L.
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512i even_low = _mm512_shuffle_i32x4(u[c], u[4 + c], 0x88);
+    const __m512i even_high = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0x88);
+    const __m512i odd_low = _mm512_shuffle_i32x4(u[c], u[4 + c], 0xdd);
+    const __m512i odd_high = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0xdd);
+    r[c] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
+    r[4 + c] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
+    r[8 + c] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
+    r[12 + c] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
+  }
+}
+static inline void transpose(__m512 (&r)[16]) {
+  __m512i bits[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) bits[i] = _mm512_castps_si512(r[i]);
+  transpose(bits);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) r[i] = _mm512_castsi512_ps(bits[i]);
+}
+
 // --- functions --------------------------------------------------------------------------------------------------------
 
 // Coefficients and error bounds are those of simd_avx2.h; what differs is that vscalefps makes the power of two.
@@ -151,5 +188,43 @@ static inline __m512 activate(Activation activation, __m512 x) {
   }
   return x;
 }
+
+// The lanes as a type, for kernels that are written once for every instruction set (NAME_on_simd.h). Vectors add, subtract
+// and multiply by their operators; with n only the first n lanes are read, the others as zero, or written.
+namespace {  // a type of its own for each unit: its functions must not meet those of a unit compiled otherwise
+struct Lanes {
+  using Vector = __m512;
+  static constexpr int64_t kLanes = simd512::kLanes;
+
+  template <typename T>
+  static Vector load(const T* p) {
+    return simd512::load(p);
+  }
+  template <typename T>
+  static Vector load(const T* p, int64_t n) {
+    return simd512::load(p, first(n));
+  }
+  template <typename T>
+  static void store(T* p, Vector v) {
+    simd512::store(p, v);
+  }
+  template <typename T>
+  static void store(T* p, Vector v, int64_t n) {
+    simd512::store(p, v, first(n));
+  }
+  static Vector set(float x) { return _mm512_set1_ps(x); }
+  static Vector fmadd(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
+  static Vector fnmadd(Vector a, Vector b, Vector c) { return _mm512_fnmadd_ps(a, b, c); }
+  static Vector min(Vector a, Vector b) { return _mm512_min_ps(a, b); }
+  static Vector max(Vector a, Vector b) { return _mm512_max_ps(a, b); }
+  // The lowest 9 bits of each lane moved to sign and exponent.
+  static Vector low_bits_as_exponent(Vector v) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 23));
+  }
+  static void transpose(Vector (&r)[kLanes]) { simd512::transpose(r); }
+  static Vector silu(Vector v) { return simd512::silu(v); }
+  static Vector activate(Activation activation, Vector v) { return simd512::activate(activation, v); }
+};
+}  // namespace
 
 }  // namespace darkroom::simd512

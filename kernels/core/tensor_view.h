@@ -38,8 +38,13 @@ struct TensorView {
 
   // Row r of all rows() lies at data + r * row_stride(): what a kernel that walks plain rows needs.
   bool rows_uniform() const {
-    for (int i = 0; i + 2 < rank(); ++i)
-      if (shape[i] != 1 && stride[size_t(i)] != stride[size_t(i) + 1] * shape[i + 1]) return false;
+    if (rank() < 2) return true;
+    int64_t step = row_stride() * shape[rank() - 2];
+    for (int i = rank() - 3; i >= 0; --i) {
+      if (shape[i] == 1) continue;
+      if (stride[size_t(i)] != step) return false;
+      step *= shape[i];
+    }
     return true;
   }
   bool is_dense() const { return rows_uniform() && (rank() < 2 || rows() == 1 || row_stride() == channels()); }

@@ -115,6 +115,30 @@ TEST(Conv2d, KernelsStridesPaddingAndSources) {
     }
 }
 
+// The form in which four 2×2 convolutions are as good as one 3×3 of the enlarged picture.
+TEST(Conv2d, EnlargedTwice) {
+  struct Case {
+    int64_t h, w, c, second, n;
+  };
+  for (const Case& c : {Case{1, 1, 9, 0, 5}, Case{5, 4, 16, 0, 16}, Case{8, 9, 47, 20, 33}, Case{20, 17, 100, 0, 40}})
+    for (DType activation : {DType::f32, DType::bf16}) {
+      Conv2dAttrs attrs;
+      attrs.upsample_height = 2 * c.h, attrs.upsample_width = 2 * c.w;
+      attrs.epilogue.activation = Activation::silu;
+      SCOPED_TRACE(fmt::format("{}x{} {}+{} to {} {}", c.h, c.w, c.c, c.second, c.n, dtype_name(activation)));
+      CallMemory call(attrs);
+      call.fill(Conv2dAttrs::kX, {2, c.h, c.w, c.c}, activation);
+      if (c.second > 0) call.fill(Conv2dAttrs::kX2, {2, c.h, c.w, c.second}, activation);
+      const int64_t channels = c.c + c.second;
+      call.fill(Conv2dAttrs::kWeight, {c.n, channels, 3, 3}, DType::f16, 1.0f / std::sqrt(9 * float(channels)));
+      call.fill(Conv2dAttrs::kBias, {c.n}, DType::f32);
+      call.fill(Conv2dAttrs::kRowBias, {2, c.n}, DType::f32);
+      if (c.second > 0) call.fill(Conv2dAttrs::kResidual, {2, 2 * c.h, 2 * c.w, c.n}, activation, 1.0f, 0.0f, 8);
+      call.set_output(activation, 4);
+      expect_kernels_agree(call, OpKind::conv2d);
+    }
+}
+
 TEST(Conv2d, Int8) {
   struct Case {
     int kernel, stride;

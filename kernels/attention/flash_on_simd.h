@@ -1,0 +1,361 @@
+// Flash attention in f32 on any instruction set, kQueries queries side by side in two vectors: no more of the N×M matrix exists
+// at a time than 128 keys × kQueries.
+//
+//   for each work item (batch, head, block of queries), none depending on another:
+//     Qᵀ [kQueries at a time][D][kQueries] → scratch, in f32, times scale · log2(e): the softmax then needs exp2 alone
+//     for each tile of keys:                    K, V [keys][D] → scratch, in f32, as they lie
+//       for each kQueries queries:              Sᵀ = K Qᵀ             kMaxRows keys or one less × kQueries: 2 · kMaxRows FMA
+//                                                                     to kMaxRows + 2 loads
+//                                               Pᵀ = exp2(Sᵀ − max)   running maximum and sum, a lane for each query
+//                                               Oᵀ = Oᵀ · correction + Vᵀ Pᵀ    as many of D × kQueries
+//     out = (Oᵀ / sum)ᵀ
+//
+// With queries in the lanes nothing is ever summed across a vector, and K and V are broadcast element by element: they need no
+// packing beyond a copy, whatever D is. On AVX2, by whole tiles, 16 · D cycles go to products for each key and 16 queries, and
+// at 4.5 cycles a vector 9 to exponentials: 90 % of the peak at D = 40, more above. K and V stream from L2 at 4 bytes a cycle;
+// Pᵀ (8 KB), and for small D Qᵀ and Oᵀ too, stay in L1.
+//
+// Same bits: a query's result depends on the tiles of keys, which follow from D and M; the block of queries may follow the team.
+//
+// Simd is what an instruction set brings: Lanes of simd_avx2.h, simd_avx512.h, and
+// kMaxRows, the keys, or columns of V, of a register tile.
+#pragma once
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "kernels/core/kernel.h"
+#include "kernels/core/reject.h"
+
+namespace darkroom::kernels::flash {
+
+namespace {  // types of their own for each unit: their functions must not meet those of a unit compiled otherwise
+
+template <typename Simd>
+constexpr int64_t kQueries = 2 * Simd::kLanes;  // side by side
+constexpr int64_t kMaxKeys = 128;               // of a tile
+constexpr int64_t kMaxBlock = 256;              // queries of a work item
+constexpr int64_t kKeyTile = 64 << 10;          // floats of K and V of a tile
+constexpr int64_t kQueryTile = 48 << 10;        // floats of Qᵀ and Oᵀ of a work item
+constexpr float kLowest = -3.0e38f;  // the running maximum before the first key: finite, so that −∞ − max is −∞
+
+constexpr int64_t ceil_div(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
+constexpr int64_t round_up(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+struct Tiling {
+  int64_t D;       // head dim
+  int64_t stride;  // floats from one copied row of K or V to the next: no power of two of cache lines, against aliasing
+  int64_t keys;    // of a tile
+  int64_t block;   // queries of a work item, a multiple of kQueries
+  int64_t blocks;  // work items of one head
+};
+
+template <typename Simd>
+Tiling tiling(const KernelCall& call, int team) {
+  constexpr int64_t kQueries = flash::kQueries<Simd>;
+  const TensorView& q = call.in[AttentionAttrs::kQ];
+  const int64_t B = q.shape[0], N = q.shape[1], M = call.in[AttentionAttrs::kK].shape[1];
+  const int64_t NH = call.attributes<AttentionAttrs>().heads;
+  Tiling t;
+  t.D = q.channels() / NH;
+  t.stride = t.D % 32 == 0 ? t.D + 16 : t.D;
+  const int64_t keys = smaller(larger(kKeyTile / (2 * t.D), 6), kMaxKeys);
+  t.keys = ceil_div(M, ceil_div(M, keys));
+  const int64_t limit = smaller(larger(kQueryTile / (2 * t.D) / kQueries, 8) * kQueries, kMaxBlock);
+  // Enough work items to keep the team busy, of even size.
+  const int64_t wanted = ceil_div(4 * team, B * NH);
+  t.block = smaller(limit, larger(round_up(ceil_div(N, wanted), kQueries), 2 * kQueries));
+  t.block = round_up(ceil_div(N, ceil_div(N, t.block)), kQueries);
+  t.blocks = ceil_div(N, t.block);
+  return t;
+}
+
+// One member's work memory: floats, each part on a cache line of its own.
+struct Scratch {
+  float *q, *o;      // [block / kQueries][D][kQueries]
+  float *max, *sum;  // [block / kQueries][kQueries]
+  float *k, *v;      // [keys][stride]
+  float* p;          // [keys][kQueries]
+
+  // Lays the parts out from `base`; with a null base only the size counts.
+  static int64_t layout(const Tiling& t, int64_t queries, float* base, Scratch* out) {
+    const int64_t sizes[] = {t.block * t.D,     t.block * t.D,     t.block,         t.block,
+                             t.keys * t.stride, t.keys * t.stride, t.keys * queries};
+    float** parts[] = {&out->q, &out->o, &out->max, &out->sum, &out->k, &out->v, &out->p};
+    int64_t size = 0;
+    for (int i = 0; i < 7; ++i) {
+      *parts[i] = base ? base + size : nullptr;
+      size += round_up(sizes[i], 16);
+    }
+    return size;
+  }
+};
+
+// --- in and out -------------------------------------------------------------------------------------------------------
+
+// Up to kQueries rows of Q times `factor`, transposed: out[D][kQueries]. Rows from `rows` on are zero.
+template <typename Simd, typename T>
+void transpose_queries(const T* q, int64_t stride, int64_t rows, int64_t D, float factor, float* out) {
+  constexpr int64_t kLanes = Simd::kLanes;
+  const auto f = Simd::set(factor);
+  for (int64_t first = 0; first < kQueries<Simd>; first += kLanes)
+    for (int64_t d = 0; d < D; d += kLanes) {
+      typename Simd::Vector r[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i)
+        r[i] = first + i < rows ? Simd::load(q + (first + i) * stride + d, D - d) * f : Simd::set(0.0f);
+      Simd::transpose(r);
+      for (int64_t i = 0; i < smaller(D - d, kLanes); ++i) Simd::store(out + (d + i) * kQueries<Simd> + first, r[i]);
+    }
+}
+
+// Rows of K or V to f32: out[rows][D], `out_stride` apart.
+template <typename Simd, typename T>
+void copy_rows(const T* from, int64_t stride, int64_t rows, int64_t D, float* out, int64_t out_stride) {
+  for (int64_t r = 0; r < rows; ++r, from += stride, out += out_stride)
+    for (int64_t d = 0; d < D; d += Simd::kLanes) Simd::store(out + d, Simd::load(from + d, D - d), D - d);
+}
+
+// Oᵀ [D][kQueries] / sum, of which `rows` queries exist.
+template <typename Simd, typename T>
+void store_output(const float* o, const float* sum, int64_t rows, int64_t D, T* out, int64_t stride) {
+  constexpr int64_t kLanes = Simd::kLanes;
+  for (int64_t first = 0; first < rows; first += kLanes) {
+    const auto inverse = Simd::set(1.0f) / Simd::load(sum + first);
+    for (int64_t d = 0; d < D; d += kLanes) {
+      const int64_t width = smaller(D - d, kLanes);
+      typename Simd::Vector r[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i)
+        r[i] = i < width ? Simd::load(o + (d + i) * kQueries<Simd> + first) * inverse : Simd::set(0.0f);
+      Simd::transpose(r);
+      for (int64_t i = 0; i < smaller(rows - first, kLanes); ++i)
+        Simd::store(out + (first + i) * stride + d, r[i], width);
+    }
+  }
+}
+
+// --- products ---------------------------------------------------------------------------------------------------------
+
+// Sᵀ [R][kQueries] = K Qᵀ: rows of K `stride` apart.
+template <typename Simd, int R>
+void scores(const float* k, int64_t stride, const float* q, int64_t D, float* s) {
+  typename Simd::Vector acc[R][2];
+#pragma GCC unroll 14
+  for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = Simd::set(0.0f);
+  const float* third[(R + 2) / 3];  // rows 0, 3, 6 …: an address has room for one stride, or two
+#pragma GCC unroll 5
+  for (int i = 0; i < (R + 2) / 3; ++i) third[i] = k + 3 * i * stride;
+#pragma GCC unroll 4
+  for (int64_t d = 0; d < D; ++d, q += kQueries<Simd>) {
+    const auto q0 = Simd::load(q), q1 = Simd::load(q + Simd::kLanes);
+#pragma GCC unroll 14
+    for (int r = 0; r < R; ++r) {
+      const auto x = Simd::set(third[r / 3][r % 3 * stride + d]);
+      acc[r][0] = Simd::fmadd(x, q0, acc[r][0]);
+      acc[r][1] = Simd::fmadd(x, q1, acc[r][1]);
+    }
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) Simd::store(s + r * kQueries<Simd> + h * Simd::kLanes, acc[r][h]);
+}
+
+// Oᵀ [R][kQueries] = Oᵀ · correction + Vᵀ Pᵀ: rows of V `stride` apart.
+template <typename Simd, int R>
+void accumulate(const float* v, int64_t stride, const float* p, int64_t keys,
+                const typename Simd::Vector (&correction)[2], float* o) {
+  typename Simd::Vector acc[R][2];
+#pragma GCC unroll 14
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) acc[r][h] = Simd::load(o + r * kQueries<Simd> + h * Simd::kLanes) * correction[h];
+#pragma GCC unroll 4
+  for (int64_t j = 0; j < keys; ++j, v += stride, p += kQueries<Simd>) {
+    const auto p0 = Simd::load(p), p1 = Simd::load(p + Simd::kLanes);
+#pragma GCC unroll 14
+    for (int r = 0; r < R; ++r) {
+      const auto x = Simd::set(v[r]);
+      acc[r][0] = Simd::fmadd(x, p0, acc[r][0]);
+      acc[r][1] = Simd::fmadd(x, p1, acc[r][1]);
+    }
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) Simd::store(o + r * kQueries<Simd> + h * Simd::kLanes, acc[r][h]);
+}
+
+// Both by their number of rows, 1 to kMaxRows, less one.
+template <typename Simd, int... kRows>
+constexpr auto all_scores(std::integer_sequence<int, kRows...>) {
+  return std::array{scores<Simd, kRows + 1>...};
+}
+template <typename Simd, int... kRows>
+constexpr auto all_accumulate(std::integer_sequence<int, kRows...>) {
+  return std::array{accumulate<Simd, kRows + 1>...};
+}
+template <typename Simd>
+constexpr auto kScores = all_scores<Simd>(std::make_integer_sequence<int, Simd::kMaxRows>());
+template <typename Simd>
+constexpr auto kAccumulate = all_accumulate<Simd>(std::make_integer_sequence<int, Simd::kMaxRows>());
+
+// --- softmax ----------------------------------------------------------------------------------------------------------
+
+// 2^x for x <= 0, rounded to zero at -127 and below; NaN stays NaN. Relative error below 1.2e-7.
+template <typename Simd>
+inline typename Simd::Vector exp2_nonpositive(typename Simd::Vector x) {
+  // The integer part appears in the low bits of x + magic, already biased as an exponent is.
+  const auto magic = Simd::set(0x1.8p23f + 127.0f);
+  x = Simd::max(Simd::set(-127.0f), x);  // NaN is the second operand: it survives
+  const auto shifted = x + magic;
+  const auto f = x - (shifted - magic);  // in [-1/2, 1/2]
+  // Minimax polynomial of (2^f - 1) / f, relative to 2^f.
+  auto p = Simd::set(1.54614449e-4f);
+  p = Simd::fmadd(p, f, Simd::set(1.3400428e-3f));
+  p = Simd::fmadd(p, f, Simd::set(9.61805694e-3f));
+  p = Simd::fmadd(p, f, Simd::set(5.55032715e-2f));
+  p = Simd::fmadd(p, f, Simd::set(0.240226507f));
+  p = Simd::fmadd(p, f, Simd::set(0.693147182f));
+  p = Simd::fmadd(p, f, Simd::set(1.0f));
+  return p * Simd::low_bits_as_exponent(shifted);
+}
+
+// S [keys][kQueries] becomes P; updates maximum and sum [kQueries], and gives what the earlier sum and output must be scaled by.
+template <typename Simd>
+void softmax(float* s, int64_t keys, float* max, float* sum, typename Simd::Vector (&correction)[2]) {
+  constexpr int64_t kRow = kQueries<Simd>, kLanes = Simd::kLanes;
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h, s += kLanes, max += kLanes, sum += kLanes) {
+    const auto old_max = Simd::load(max);
+    auto m0 = old_max, m1 = old_max;
+    int64_t j = 0;
+    for (; j + 2 <= keys; j += 2) {
+      // The second operand is the result where one is NaN: it does not stay in the maximum.
+      m0 = Simd::max(m0, Simd::load(s + j * kRow));
+      m1 = Simd::max(m1, Simd::load(s + (j + 1) * kRow));
+    }
+    if (j < keys) m0 = Simd::max(m0, Simd::load(s + j * kRow));
+    const auto m = Simd::max(m0, m1);
+    auto sum0 = Simd::set(0.0f), sum1 = sum0;
+    for (j = 0; j + 2 <= keys; j += 2) {
+      const auto p0 = exp2_nonpositive<Simd>(Simd::load(s + j * kRow) - m);
+      const auto p1 = exp2_nonpositive<Simd>(Simd::load(s + (j + 1) * kRow) - m);
+      Simd::store(s + j * kRow, p0);
+      Simd::store(s + (j + 1) * kRow, p1);
+      sum0 = sum0 + p0;
+      sum1 = sum1 + p1;
+    }
+    if (j < keys) {
+      const auto p = exp2_nonpositive<Simd>(Simd::load(s + j * kRow) - m);
+      Simd::store(s + j * kRow, p);
+      sum0 = sum0 + p;
+    }
+    correction[h] = exp2_nonpositive<Simd>(old_max - m);
+    Simd::store(max, m);
+    Simd::store(sum, Simd::fmadd(Simd::load(sum), correction[h], sum0 + sum1));
+  }
+}
+
+// Key `first` + j of S [keys][kQueries] is seen by query i where first + j <= i; the others become −∞.
+template <typename Simd>
+void hide_later_keys(float* s, int64_t keys, int64_t first) {
+  for (int64_t j = larger(0, 1 - first); j < keys; ++j)
+    for (int64_t i = 0; i < smaller(first + j, kQueries<Simd>); ++i) s[j * kQueries<Simd> + i] = -__builtin_inff();
+}
+
+// --- the kernel -------------------------------------------------------------------------------------------------------
+
+// Takes kQueries queries through a tile of keys. first: the tile's first key, counted from the first of these queries.
+template <typename Simd>
+void process(const Tiling& t, const Scratch& w, int64_t group, int64_t keys, int64_t first, bool causal) {
+  constexpr int64_t kQueries = flash::kQueries<Simd>;
+  const int64_t D = t.D, used = causal ? smaller(keys, kQueries - first) : keys;  // keys that any of these queries sees
+  const float* q = w.q + group * D * kQueries;
+  const int64_t key_tiles = ceil_div(used, Simd::kMaxRows), value_tiles = ceil_div(D, Simd::kMaxRows);
+  for (int64_t i = 0; i < key_tiles; ++i) {
+    const int64_t begin = used * i / key_tiles, end = used * (i + 1) / key_tiles;
+    kScores<Simd>[size_t(end - begin - 1)](w.k + begin * t.stride, t.stride, q, D, w.p + begin * kQueries);
+  }
+  if (causal) hide_later_keys<Simd>(w.p, used, first);
+  typename Simd::Vector correction[2];
+  softmax<Simd>(w.p, used, w.max + group * kQueries, w.sum + group * kQueries, correction);
+  for (int64_t i = 0; i < value_tiles; ++i) {
+    const int64_t begin = D * i / value_tiles, end = D * (i + 1) / value_tiles;
+    kAccumulate<Simd>[size_t(end - begin - 1)](w.v + begin, t.stride, w.p, used, correction,
+                                               w.o + (group * D + begin) * kQueries);
+  }
+}
+
+template <typename Simd, typename T>
+void run(const KernelCall& call, const Team& team) {
+  const auto& attrs = call.attributes<AttentionAttrs>();
+  const TensorView &q = call.in[AttentionAttrs::kQ], &k = call.in[AttentionAttrs::kK], &v = call.in[AttentionAttrs::kV],
+                   &out = call.out;
+  const int64_t B = q.shape[0], N = q.shape[1], M = k.shape[1], NH = attrs.heads;
+  constexpr int64_t kQueries = flash::kQueries<Simd>;
+  const Tiling t = tiling<Simd>(call, team.count);
+  const int64_t D = t.D;
+  Scratch w;
+  const int64_t floats = Scratch::layout(t, kQueries, nullptr, &w);
+  Scratch::layout(t, kQueries, static_cast<float*>(call.scratch) + team.index * floats, &w);
+  const float factor = attrs.scale * 1.44269504f;
+
+  const auto [first_item, last_item] = team.range(B * NH * t.blocks);
+  for (int64_t item = first_item; item < last_item; ++item) {
+    const int64_t b = item / (NH * t.blocks), h = item / t.blocks % NH, begin = item % t.blocks * t.block;
+    const int64_t rows = smaller(t.block, N - begin), groups = ceil_div(rows, kQueries);
+    const T* q_block = q.as<T>() + b * q.stride[0] + begin * q.stride[1] + h * D;
+    const T* k_head = k.as<T>() + b * k.stride[0] + h * D;
+    const T* v_head = v.as<T>() + b * v.stride[0] + h * D;
+    for (int64_t g = 0; g < groups; ++g)
+      transpose_queries<Simd>(q_block + g * kQueries * q.stride[1], q.stride[1], rows - g * kQueries, D, factor,
+                              w.q + g * D * kQueries);
+    memset(w.o, 0, size_t(groups * D * kQueries) * sizeof(float));
+    for (int64_t r = 0; r < groups * kQueries; ++r) {
+      w.max[r] = kLowest;
+      w.sum[r] = 0.0f;
+    }
+
+    const int64_t seen = attrs.causal ? smaller(M, begin + rows) : M;  // keys that any query of the block sees
+    for (int64_t j = 0; j < seen; j += t.keys) {
+      const int64_t keys = smaller(t.keys, M - j);
+      copy_rows<Simd>(k_head + j * k.stride[1], k.stride[1], keys, D, w.k, t.stride);
+      copy_rows<Simd>(v_head + j * v.stride[1], v.stride[1], keys, D, w.v, t.stride);
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t first = j - begin - g * kQueries;
+        if (!attrs.causal || first < kQueries) process<Simd>(t, w, g, keys, first, attrs.causal);
+      }
+    }
+
+    T* out_block = out.as<T>() + b * out.stride[0] + begin * out.stride[1] + h * D;
+    for (int64_t g = 0; g < groups; ++g)
+      store_output<Simd>(w.o + g * D * kQueries, w.sum + g * kQueries, smaller(rows - g * kQueries, kQueries), D,
+                         out_block + g * kQueries * out.stride[1], out.stride[1]);
+  }
+}
+
+const char* reject(const KernelCall& call) {
+  const DType type = call.out.dtype;
+  if (!is_activation_type(type)) return "out must be f32 or bf16";
+  for (int slot : {AttentionAttrs::kQ, AttentionAttrs::kK, AttentionAttrs::kV})
+    if (call.in[slot].dtype != type) return "q, k, v and out must be of one dtype";
+  return nullptr;
+}
+
+template <typename Simd>
+size_t scratch_bytes(const KernelCall& call, int team) {
+  Scratch unused;
+  return size_t(Scratch::layout(tiling<Simd>(call, team), kQueries<Simd>, nullptr, &unused)) * sizeof(float) *
+         size_t(team);
+}
+
+template <typename Simd>
+void launch(const KernelCall& call, const Team& team) {
+  call.out.dtype == DType::f32 ? run<Simd, float>(call, team) : run<Simd, bf16_t>(call, team);
+}
+
+}  // namespace
+}  // namespace darkroom::kernels::flash
