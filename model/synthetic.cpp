@@ -1,5 +1,7 @@
 #include "model/synthetic.h"
 
+#include <fmt/core.h>
+
 #include <cmath>
 
 #include "kernels/core/error.h"
@@ -49,8 +51,14 @@ SyntheticCheckpoint::SyntheticCheckpoint(const std::string& family) : family_(fa
   if (texts_.empty()) throw usage_error("--synthetic {}: there are sd15, sd21 and sdxl", family);
   // A vocabulary without merges: every byte is a token.
   texts_.emplace("tokenizer/merges.txt", "#version: 0.2\n");
-  if (has_component("text_encoder_2")) texts_.emplace("tokenizer_2/merges.txt", "#version: 0.2\n");
-  texts_.emplace("model_index.json", "{\"_class_name\": \"synthetic\"}");
+  const bool xl = has_component("text_encoder_2");
+  if (xl) texts_.emplace("tokenizer_2/merges.txt", "#version: 0.2\n");
+  // As the published models: OpenCLIP's encoders pad with "!", XL takes zeros for no negative prompt.
+  if (family != "sd15")
+    texts_.emplace(xl ? "tokenizer_2/special_tokens_map.json" : "tokenizer/special_tokens_map.json",
+                   "{\"pad_token\": \"!\"}");
+  texts_.emplace("model_index.json",
+                 fmt::format("{{\"_class_name\": \"synthetic\", \"force_zeros_for_empty_prompt\": {}}}", xl));
   for (InventoryEntry& e : model_inventory(*this)) entries_.emplace(e.full(), e);
 }
 
