@@ -120,7 +120,7 @@ class Schedule:
         return min(1.0, self.spent() / (60 * self.minutes) if self.minutes else step / self.steps)
 
 
-def set_rates(optimizers, step, at, warmup=100, floor=0.01):
+def set_rates(optimizers, step, at, warmup=100, floor=0.002):
     """Each group's peak × a linear rise over `warmup` steps × half a cosine down to `floor` at `at` = 1."""
     factor = min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * at)))
     for optimizer in optimizers:

@@ -20,7 +20,7 @@ INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
     "safety_checker": [None, None], "feature_extractor": [None, None],
 }
-GENERATION = {"num_inference_steps": 20, "guidance_scale": 4.0}  # what a request leaves open; see docs/weight-format.md
+GENERATION = {"num_inference_steps": 20, "guidance_scale": 3.0}  # what a request leaves open; see docs/weight-format.md
 
 
 def write_json(folder, name, value):
