@@ -25,6 +25,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/core/exp2_on_simd.h"
 #include "kernels/core/kernel.h"
 #include "kernels/core/reject.h"
 
@@ -204,23 +205,12 @@ constexpr auto kAccumulate = all_accumulate<Simd>(std::make_integer_sequence<int
 
 // --- softmax ----------------------------------------------------------------------------------------------------------
 
-// 2^x for x <= 0, rounded to zero at -127 and below; NaN stays NaN. Relative error below 1.2e-7.
+// 2^x for x <= 0, rounded to zero at -127 and below; NaN stays NaN.
 template <typename Simd>
 inline typename Simd::Vector exp2_nonpositive(typename Simd::Vector x) {
-  // The integer part appears in the low bits of x + magic, already biased as an exponent is.
-  const auto magic = Simd::set(0x1.8p23f + 127.0f);
-  x = Simd::max(Simd::set(-127.0f), x);  // NaN is the second operand: it survives
-  const auto shifted = x + magic;
-  const auto f = x - (shifted - magic);  // in [-1/2, 1/2]
-  // Minimax polynomial of (2^f - 1) / f, relative to 2^f.
-  auto p = Simd::set(1.54614449e-4f);
-  p = Simd::fmadd(p, f, Simd::set(1.3400428e-3f));
-  p = Simd::fmadd(p, f, Simd::set(9.61805694e-3f));
-  p = Simd::fmadd(p, f, Simd::set(5.55032715e-2f));
-  p = Simd::fmadd(p, f, Simd::set(0.240226507f));
-  p = Simd::fmadd(p, f, Simd::set(0.693147182f));
-  p = Simd::fmadd(p, f, Simd::set(1.0f));
-  return p * Simd::low_bits_as_exponent(shifted);
+  // NaN is the second operand of max: it survives.
+  const Exp2<Simd> e = exp2<Simd>(Simd::max(Simd::set(-127.0f), x));
+  return e.mantissa * e.power;
 }
 
 // S [keys][kQueries] becomes P; updates maximum and sum [kQueries], and gives what the earlier sum and output must be scaled by.

@@ -1,10 +1,6 @@
-// conv2d 3×3 of a picture enlarged twice, on tensor cores: four 2×2 convolutions of the picture as it is, one for each place of an
-// output pixel in its two by two. Their weights are sums of the nine, made at load: 4 multiplications an output in place of 9.
-//
-// The kernel is the implicit GEMM of kernels/gemm/sm80_mma.cu, with the four phases side by side in its grid.
-// Sums of weights are rounded once more than weights are: KernelDef::inexact.
-// Source: Shi et al., Real-Time Single Image and Video Super-Resolution (2016), for the form; the sums as in any nearest-neighbour
-// enlargement that is followed by a convolution.
+// conv2d 3×3 of a picture enlarged twice (subpixel.h) on tensor cores: the implicit GEMM of kernels/gemm/sm80_mma.cu, with the four
+// phases side by side in its grid.
+#include "kernels/conv2d/subpixel.h"
 #include "kernels/core/mma_plan.h"
 
 namespace darkroom::kernels {
@@ -12,12 +8,9 @@ namespace {
 
 template <DType kType>
 const char* reject(const KernelCall& call) {
-  const auto& a = call.attributes<Conv2dAttrs>();
-  const Shape& x = call.in[Conv2dAttrs::kX].shape;
-  if (a.upsample_height != 2 * x[1] || a.upsample_width != 2 * x[2]) return "the picture is not enlarged twice";
-  if (a.kernel != 3 || a.stride != 1 || a.pad_top != 1 || a.pad_left != 1 || a.pad_bottom != 1 || a.pad_right != 1)
-    return "not a 3x3 convolution with a border of one pixel";
-  if (call.in[Conv2dAttrs::kResidual].present() || a.epilogue.geglu) return "it has no residual and no GEGLU";
+  if (const char* reason = subpixel::reject(call)) return reason;
+  if (call.in[Conv2dAttrs::kResidual].present() || call.attributes<Conv2dAttrs>().epilogue.geglu)
+    return "it has no residual and no GEGLU";
   return reject_mma(subpixel_call(call), kType);
 }
 size_t scratch_bytes(const KernelCall& call, int) {

@@ -1,29 +1,20 @@
-// conv2d 3×3 of a picture enlarged twice, on any core of the frame: four 2×2 convolutions of the picture as it is, one for each
-// place (py, px) of an output pixel in its two by two.
-//
-//   out[2y + py, 2x + px] = Σ_{i,j < 2} in[y − 1 + py + i, x − 1 + px + j] · S[py, px, i, j]
-//
-// Of three taps in a direction two read the same source pixel: for py = 0 the last two, for py = 1 the first two. S holds the
-// sums of their weights, made at load: 4 multiplications an output in place of 9. The sums are rounded once more than weights are.
-// Source: Shi et al., Real-Time Single Image and Video Super-Resolution (2016), for the form.
+// conv2d 3×3 of a picture enlarged twice (subpixel.h) on any core of the frame (core/gemm_frame.h): four implicit GEMMs, one after
+// the other.
 #pragma once
 
 #include "kernels/conv2d/implicit_on_core.h"
+#include "kernels/conv2d/subpixel.h"
 
 namespace darkroom::subpixel_on_core {
 
 using namespace gemm_frame;
 
-static constexpr int kPhases = 4, kTaps = 4;
+using subpixel::kPhases, subpixel::kTaps;
 
 template <typename Core>
 static const char* reject(const KernelCall& call) {
-  const auto& a = call.attributes<Conv2dAttrs>();
-  const Shape& x = call.in[Conv2dAttrs::kX].shape;
-  if (a.upsample_height != 2 * x[1] || a.upsample_width != 2 * x[2]) return "the picture is not enlarged twice";
-  if (a.kernel != 3 || a.stride != 1 || a.pad_top != 1 || a.pad_left != 1 || a.pad_bottom != 1 || a.pad_right != 1)
-    return "not a 3x3 convolution with a border of one pixel";
-  if (a.epilogue.geglu) return "it has no GEGLU";
+  if (const char* reason = subpixel::reject(call)) return reason;
+  if (call.attributes<Conv2dAttrs>().epilogue.geglu) return "it has no GEGLU";
   return implicit_on_core::reject<Core>(call);
 }
 
@@ -39,20 +30,6 @@ static size_t weight_bytes(const KernelCall& call) {
   return kPhases * phase_bytes<Core>(call.in[Conv2dAttrs::kWeight]);
 }
 
-// S of one output and input channel, from its nine weights in f32.
-static inline float phase_weight(const float* nine, int py, int px, int i, int j) {
-  const auto taps = [](int phase, int tap) {  // of three: the first, and one past the last
-    if (phase == 0) return tap == 0 ? std::pair(0, 1) : std::pair(1, 3);
-    return tap == 0 ? std::pair(0, 2) : std::pair(2, 3);
-  };
-  const auto [top, bottom] = taps(py, i);
-  const auto [left, right] = taps(px, j);
-  float sum = 0;
-  for (int y = top; y < bottom; ++y)
-    for (int x = left; x < right; ++x) sum += nine[3 * y + x];
-  return sum;
-}
-
 template <typename Core>
 static void pack(const KernelCall&, std::span<const TensorView> parts, void* packed, const Team& team) {
   const TensorView& weight = parts[0];
@@ -61,7 +38,7 @@ static void pack(const KernelCall&, std::span<const TensorView> parts, void* pac
   const size_t bytes = panel_bytes<Core>(depth(weight), weight.dtype);
   for (int64_t i = kPhases * panels * team.index / team.count; i < kPhases * panels * (team.index + 1) / team.count;
        ++i) {
-    const int phase = int(i / panels), py = phase / 2, px = phase % 2;
+    const int phase = int(i / panels);
     char* block = static_cast<char*>(packed) + size_t(i) * bytes;
     memset(block, 0, bytes);
     for (int64_t lane = 0; lane < Core::kNr; ++lane) {
@@ -72,7 +49,7 @@ static void pack(const KernelCall&, std::span<const TensorView> parts, void* pac
         for (int64_t tap = 0; tap < 9; ++tap)
           convert_element(weight.data, weight.dtype, (n * C + c) * 9 + tap, nine, DType::f32, tap);
         for (int tap = 0; tap < kTaps; ++tap) {
-          const float s = phase_weight(nine, py, px, tap / 2, tap % 2);
+          const float s = subpixel::weight(nine, phase, tap);
           convert_element(&s, DType::f32, 0, block, type, place_in_panel<Core>(tap * C + c, lane));
         }
       }

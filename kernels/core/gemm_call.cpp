@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/conv2d/subpixel.h"
 #include "kernels/core/reject.h"
 
 namespace darkroom {
@@ -69,7 +70,7 @@ GemmCall conv2d_call(const KernelCall& call) {
 GemmCall subpixel_call(const KernelCall& call) {
   GemmCall c = conv2d_call(call);
   c.kernel = 2;
-  c.phases = 4;
+  c.phases = subpixel::kPhases;
   c.seen_height = c.seen_width = 0;
   return c;
 }
@@ -129,22 +130,19 @@ void pack_subpixel_rows(const GemmCall& c, int64_t block, DType type, const Tens
   const int64_t depth = c.k_blocks(block) * block, of_tap = depth / c.taps(), channels = weight.shape[1];
   const int64_t first = c.source[0].channels(), padded_first = blocks_of(c.source[0], block) * block;
   const size_t row_bytes = size_t(depth) * dtype_size(type);
-  // Of a side: which of the three weights meet in tap t of phase p.
-  constexpr int kBegin[2][2] = {{0, 1}, {0, 2}}, kEnd[2][2] = {{1, 3}, {2, 3}};
   const auto [begin, end] = team.range(c.phases * c.padded_columns());
   for (int64_t r = begin; r < end; ++r) {
     const int64_t phase = r / c.padded_columns(), n = r % c.padded_columns();
     void* row = static_cast<char*>(packed) + size_t(r) * row_bytes;
     memset(row, 0, row_bytes);
     if (n >= c.columns()) continue;
-    for (int64_t i = 0; i < channels; ++i)
-      for (int64_t tap = 0; tap < c.taps(); ++tap) {
-        float sum = 0;
-        for (int y = kBegin[phase / 2][tap / 2]; y < kEnd[phase / 2][tap / 2]; ++y)
-          for (int x = kBegin[phase % 2][tap % 2]; x < kEnd[phase % 2][tap % 2]; ++x)
-            sum += element(weight, ((n * channels + i) * 3 + y) * 3 + x);
-        put(row, type, tap * of_tap + (i < first ? i : padded_first + i - first), sum);
-      }
+    for (int64_t i = 0; i < channels; ++i) {
+      float nine[9];
+      for (int64_t k = 0; k < 9; ++k) nine[k] = element(weight, (n * channels + i) * 9 + k);
+      for (int tap = 0; tap < subpixel::kTaps; ++tap)
+        put(row, type, tap * of_tap + (i < first ? i : padded_first + i - first),
+            subpixel::weight(nine, int(phase), tap));
+    }
   }
   team.sync();
 }
