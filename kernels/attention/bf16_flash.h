@@ -110,16 +110,9 @@ struct Scratch {
   }
 };
 
-// 2^x for x <= 0 (or a rounding above); zero below -126, where a denormal would cost 200 cycles; NaN stays NaN. Relative
-// error below 1.1e-4, a twentieth of what rounding to bf16 adds; exact at whole numbers.
+// 2^x for x <= 0 (or a rounding above); zero below -126, where a denormal would cost 200 cycles; NaN stays NaN.
 static inline __m512 exp2_nonpositive(__m512 x) {
-  const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
-  const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
-  __m512 p = _mm512_set1_ps(0.0782679702f);
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.226307682f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.695424348f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-  return _mm512_maskz_scalef_ps(normal, p, x);  // p · 2^floor(x)
+  return simd512::rough_exp2(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ), x);
 }
 
 static inline __mmask32 first_of_32(int64_t n) { return n >= 32 ? ~__mmask32(0) : (__mmask32(1) << larger(n, 0)) - 1; }

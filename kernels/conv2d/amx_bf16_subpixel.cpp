@@ -1,29 +1,21 @@
-// conv2d 3×3 of a picture enlarged twice, as four 2×2 convolutions with products of bf16 on AMX: subpixel_on_core.h.
-#include "kernels/conv2d/cost.h"
-#include "kernels/conv2d/subpixel_on_core.h"
-#include "kernels/core/gemm_core_amx_bf16.h"
+// conv2d 3×3 of a picture enlarged twice, as four 2×2 convolutions (subpixel.h) with products of bf16 on AMX: direct_on_amx.h.
+#include "kernels/conv2d/direct_on_amx.h"
 
 namespace darkroom::kernels {
 namespace {
 
-using gemm_amx_bf16::Core;
-using namespace subpixel_on_core;
+using namespace direct_on_amx;
 
-// Activations in f32 are worth more than the products of bf16 would leave of them.
-const char* reject_f32(const KernelCall& call) {
-  const TensorView& x2 = call.in[Conv2dAttrs::kX2];
-  if (call.in[Conv2dAttrs::kX].dtype != DType::bf16 || (x2.present() && x2.dtype != DType::bf16))
-    return "x and x2 must be bf16";
-  return reject<Core>(call);
+const char* reject(const KernelCall& call) { return reject_call(call, true); }
+size_t scratch_bytes(const KernelCall& call, int team) {
+  return size_t(team) * blocking_of(call, true, team).member_bytes();
 }
-
-// As amx_bf16_implicit, with 4 products in place of 9.
-double cycles(const KernelCall& call) { return conv2d_cost::direct_cycles(call, 0.4 * 512, Core::kNr) * kTaps / 9; }
-
-void launch_with_tiles(const KernelCall& call, const Team& team) {
-  const gemm_amx_bf16::Tiles tiles;
-  launch<Core>(call, team);
+size_t packed_bytes(const KernelCall& call) { return weight_bytes(call, true); }
+void pack(const KernelCall& call, std::span<const TensorView> parts, void* packed, const Team& team) {
+  pack_weights(call, parts, true, packed, team);
 }
+void launch(const KernelCall& call, const Team& team) { launch_call(call, true, team); }
+double cycles(const KernelCall& call) { return estimated_cycles(call, true); }
 
 }  // namespace
 
@@ -32,12 +24,12 @@ const KernelDef conv2d_amx_bf16_subpixel = {
     .op = OpKind::conv2d,
     .variant = "amx_bf16_subpixel",
     .isa = Isa::amx,
-    .reject = reject_f32,
-    .scratch_bytes = scratch_bytes<Core>,
-    .pack_format = "bf16_pairs_32_by_32_subpixel",
-    .packed_bytes = weight_bytes<Core>,
-    .pack = pack<Core>,
-    .launch = launch_with_tiles,
+    .reject = reject,
+    .scratch_bytes = scratch_bytes,
+    .pack_format = "bf16_tiles_by_tap_subpixel",
+    .packed_bytes = packed_bytes,
+    .pack = pack,
+    .launch = launch,
     .cycles = cycles,
     .inexact = true,
 };

@@ -1,8 +1,9 @@
 // The f32 GEMM core for AVX-512; gemm_tile_avx512.h has the tile, gemm_frame.h the loops around it.
 //
 //   weights   panels of 32 channels in the stored type (f32, f16, bf16), widened as they are loaded
-//   blocks    KC <= 384: a panel block (49 KB in f32) streams from L2, 128 bytes to 28 multiply-adds; fourteen rows of A
-//             (21 KB) stay in L1. MC <= 252, NC <= 384: A (403 KB) and the partial sums (387 KB) share 1 MiB of L2.
+//   blocks    KC <= 192: a panel block (24 KB in f32) and a tile's rows of A (11 KB) share L1, with room for another hyperthread's
+//             data; with 384 (49 and 21 KB) a whole step takes a twentieth longer. MC <= 252, NC <= 384: A (210 KB) and the
+//             partial sums (387 KB) share 1 MiB of L2.
 #pragma once
 
 #include "kernels/core/gemm_tile_avx512.h"
@@ -15,7 +16,7 @@ struct F32 {
   using Sum = float;
   using Vector = __m512;
   static constexpr int64_t kGroup = 1, kUnit = kGroup;
-  static constexpr int64_t kLda = 384 + 16;  // 25 cache lines, odd, spreads the sets
+  static constexpr int64_t kLda = 192 + 16;  // 13 cache lines, odd, spreads the sets
 
   static __m512 zero() { return _mm512_setzero_ps(); }
   static __m512 add(__m512 x, __m512 y) { return _mm512_add_ps(x, y); }
@@ -31,7 +32,7 @@ struct F32 {
 
 struct Core : F32 {
   static constexpr int64_t kMr = gemm_avx512::kMr, kNr = gemm_avx512::kNr;
-  static constexpr int64_t kMaxKc = 384;
+  static constexpr int64_t kMaxKc = 192;
   static constexpr int64_t kMaxMc = 252;       // 18 tiles
   static constexpr int64_t kMaxNcPanels = 12;  // 384 channels
   static constexpr double kCycles = 2;         // two multiply-adds, one a cycle

@@ -32,6 +32,8 @@
 // Every function here is static: each translation unit, compiled for its own instruction set, has its own.
 #pragma once
 
+#include <immintrin.h>
+
 #include <cstring>
 #include <type_traits>
 
@@ -288,7 +290,13 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
           memset(a + r * Core::kLda + (k_end - k), 0, size_t(depth - (k_end - k)) * sizeof(Cell));
         for (int64_t panel = n; panel < n_end; ++panel) {
           const char* w = static_cast<const char*>(p.weight) + size_t(panel) * panel_size + size_t(k) * k_size;
+          // The next block of weights comes to L2 meanwhile, a part with each tile: deep layers' weights come from memory.
+          const char* next =
+              panel + 1 < n_end ? w + panel_size : w - size_t(panel - n) * panel_size + size_t(kc) * k_size;
+          const int64_t bytes = depth * int64_t(k_size), fetch = round_up(ceil_div(bytes, tiles), 64);
           for (int64_t t = 0; t < tiles; ++t) {
+            for (int64_t i = t * fetch; i < smaller((t + 1) * fetch, bytes); i += 64)
+              _mm_prefetch(next + i, _MM_HINT_T1);
             alignas(64) Sum one_tile[kMr * kNr];
             Sum* tile = one_block ? one_tile : sums + ((panel - n) * tiles + t) * kMr * kNr;
             (t + 1 < tiles ? full : last)(a + t * kMr * Core::kLda, w, depth, tile, k > 0);

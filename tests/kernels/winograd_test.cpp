@@ -1,4 +1,4 @@
-// What Winograd convolutions and norms inside of convolutions add to the cases of gemm_shaped_test: blocks of tiles and of
+// What convolutions in blocks (Winograd's, AMX's direct ones) and norms inside of convolutions add to the cases of gemm_shaped_test: blocks of tiles and of
 // channels, borders that cut a tile, epilogues, and the zeros outside of a normalised picture.
 #include <fmt/core.h>
 #include <gtest/gtest.h>
@@ -27,6 +27,7 @@ constexpr Case kCases[] = {
     {"many tiles, several blocks of channels", 17, 17, 656, 0, 4, false, false, none, DType::f16},
     {"sums that outlive the transformed input", 41, 44, 648, 0, 4, false, true, none, DType::f32},
     {"enlarged", 6, 7, 24, 0, 20, true, false, relu, DType::f32},
+    {"wider than a piece, several blocks of channels", 12, 70, 520, 0, 8, false, true, none, DType::bf16},
     {"an output of three channels", 12, 12, 40, 0, 3, false, false, none, DType::f32},
 };
 
@@ -62,16 +63,17 @@ TEST(Winograd, BlocksBordersAndEpilogues) {
 // The coefficients are those of a real norm: large means that must be taken away before anything is added.
 TEST(NormConv2d, BlocksBordersAndEpilogues) {
   for (const Case& c : kCases)
-    for (const Activation inside : {Activation::silu, Activation::none}) {
-      SCOPED_TRACE(fmt::format("{}, {} inside", c.what, activation_name(inside)));
-      NormConv2dAttrs attrs;
-      set(attrs, c);
-      attrs.norm_activation = inside;
-      CallMemory call(attrs);
-      fill(call, c, DType::f32);
-      call.fill(NormConv2dAttrs::kNorm, {2, 3, c.c + c.second}, DType::f32);
-      expect_kernels_agree(call, OpKind::norm_conv2d);
-    }
+    for (const DType activation : {DType::f32, DType::bf16})
+      for (const Activation inside : {Activation::silu, Activation::none}) {
+        SCOPED_TRACE(fmt::format("{}, {}, {} inside", c.what, dtype_name(activation), activation_name(inside)));
+        NormConv2dAttrs attrs;
+        set(attrs, c);
+        attrs.norm_activation = inside;
+        CallMemory call(attrs);
+        fill(call, c, activation);
+        call.fill(NormConv2dAttrs::kNorm, {2, 3, c.c + c.second}, DType::f32);
+        expect_kernels_agree(call, OpKind::norm_conv2d);
+      }
 }
 
 TEST(GroupNormStats, SourcesAndLargeMeans) {

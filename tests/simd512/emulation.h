@@ -74,6 +74,13 @@ static inline __m512 maskz_scalef_ps(__mmask16 mask, __m512 a, __m512 b) {
   return r;
 }
 
+// As exact as the instruction may be: no kernel may need more than its 14 bits, nor count on its errors.
+static inline __m512 rcp14_ps(__m512 v) {
+  __m512 r = {};
+  for (int i = 0; i < 16; ++i) put(r, i, 1.0f / get<float>(v, i));
+  return r;
+}
+
 // x - floor(x), an infinity's is zero: no other rounding, and whole numbers alone, are modelled.
 template <int kControl>
 static inline __m512 reduce_ps(__m512 v) {
@@ -140,6 +147,10 @@ static inline __m512i maskz_loadu_epi16_512(__mmask32 mask, const void* p) {
 }
 static inline void mask_storeu_epi16(void* p, __mmask16 mask, __m256i v) {
   for (int i = 0; i < 16; ++i)
+    if (mask >> i & 1) memcpy(static_cast<char*>(p) + 2 * i, reinterpret_cast<const char*>(&v) + 2 * i, 2);
+}
+static inline void mask_storeu_epi16_512(void* p, __mmask32 mask, __m512i v) {
+  for (int i = 0; i < 32; ++i)
     if (mask >> i & 1) memcpy(static_cast<char*>(p) + 2 * i, reinterpret_cast<const char*>(&v) + 2 * i, 2);
 }
 static inline __m512 maskz_loadu_ps(__mmask16 mask, const void* p) {
@@ -232,6 +243,10 @@ static inline void tile_dpbf16ps(int sums, int a, int b) {
 #define _mm256_maskz_loadu_epi16 DARKROOM_EMULATE(maskz_loadu_epi16)
 #undef _mm256_mask_storeu_epi16
 #define _mm256_mask_storeu_epi16 DARKROOM_EMULATE(mask_storeu_epi16)
+#undef _mm512_mask_storeu_epi16
+#define _mm512_mask_storeu_epi16 DARKROOM_EMULATE(mask_storeu_epi16_512)
+#undef _mm512_rcp14_ps
+#define _mm512_rcp14_ps DARKROOM_EMULATE(rcp14_ps)
 #undef _mm512_maskz_loadu_ps
 #define _mm512_maskz_loadu_ps DARKROOM_EMULATE(maskz_loadu_ps)
 #undef _mm512_mask_storeu_ps

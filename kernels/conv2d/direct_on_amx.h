@@ -1,0 +1,450 @@
+// conv2d 3×3 of stride 1 on AMX without a gather: the tiles read the picture itself, each pixel copied once for all of its taps.
+//
+//   for each block of pieces (a piece: kMaxWidth × up to kMaxPixels pixels of one sample):       this member's part
+//     for each chunk of planes:
+//       A [plane][piece][position][32]    the pieces with a border of one pixel, 32 channels (64 bytes) of each pixel
+//       for each phase and panel of 32 output channels:                                           this member's part
+//         for each group of planes whose weights fit L1:
+//           for each 32 positions:  sums [32][32] += Σ_{plane, tap} A[plane][position + offset of the tap] · W
+//         after the last chunk: epilogue, store
+//
+// Positions run through the lines of a piece, border included, so that a tap is an offset, the same for all of a tile's rows, and
+// a tile is 1 KB without gaps. The two positions between lines are computed and not stored: 3 % at a width of 64.
+//
+// The bytes that come from L2 a product of 16×16×32, of 1 KB: weights 0.02 KB at 32 tiles a block, A 0.1 (a line of three
+// is new, nine taps use it), sums 0.22. An implicit GEMM's are 0.75, and L2 gives about one.
+//
+// A phase is one of the four convolutions of the sub-pixel form (subpixel.h), which has 4 taps; else there is one, of 9.
+//
+// Same bits: a sum runs over planes and taps in one order, whatever the blocks and the team.
+// Source: Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures (2018), for the direct
+// convolution on blocked channels.
+#pragma once
+
+#include "kernels/conv2d/attributes.h"
+#include "kernels/conv2d/subpixel.h"
+#include "kernels/core/gemm_core_amx_bf16.h"
+#include "kernels/core/reject.h"
+#include "kernels/core/simd_avx512_bf16.h"
+
+namespace darkroom::direct_on_amx {
+
+using namespace gemm_frame;
+
+namespace {  // types of their own for each unit: their functions must not meet those of a unit compiled otherwise
+
+constexpr int64_t kPlane = 32;                        // channels of a plane
+constexpr int64_t kMr = 32, kNr = 32;                 // the tile
+constexpr int64_t kMaxWidth = 64, kMaxPixels = 1024;  // of a piece, and of a block
+constexpr int64_t kMaxA = 1 << 20;                    // bytes of a chunk: half of L2
+constexpr int64_t kMaxGroup = 16;                     // products of 32 k a group: 16 KB × 2 of weights
+
+// What the epilogue's table of rows needs to know.
+struct Rows {
+  static constexpr int64_t kMaxMc = kMaxPixels;
+};
+
+struct Blocking {
+  int64_t samples, height, width;  // of what the taps see: the enlarged picture, or the source in the sub-pixel form
+  int64_t C, N;
+  int phases, taps;
+  int64_t planes, panels;
+  int64_t piece_height, piece_width, pieces_y, pieces_x, pieces;
+  int64_t line;             // positions from one line of a piece to the next
+  int64_t tiles, last;      // of a piece; positions in its last tile
+  int64_t piece_positions;  // with what the last tile reads behind
+  int64_t block;            // pieces of a block
+  int64_t chunk, chunks;    // planes of a chunk
+  int64_t group;            // planes of a group
+  int64_t by_pieces;        // the team is a grid of by_pieces × by_panels members
+  int64_t by_panels;
+
+  int64_t plane_elements() const { return block * piece_positions * kPlane; }
+  int64_t sums_of_panel() const { return block * tiles * kMr * kNr; }
+  int64_t items() const { return panels * phases; }
+  int64_t kept_items() const { return chunks == 1 ? 1 : ceil_div(items(), by_panels); }
+  size_t member_bytes() const {
+    return size_t(chunk * plane_elements()) * sizeof(bf16_t) + size_t(kept_items() * sums_of_panel()) * sizeof(float);
+  }
+  // Of the weights of one plane and item.
+  int64_t weight_elements() const { return taps * kPlane * kNr; }
+};
+
+Blocking blocking_of(const KernelCall& call, bool subpixel, int team) {
+  const Conv2dAttrs& attrs = conv2d_attributes(call);
+  const Shape& x = call.in[Conv2dAttrs::kX].shape;
+  const Shape& weight = call.in[Conv2dAttrs::kWeight].shape;
+  const bool enlarged = attrs.upsample_height > 0 && !subpixel;
+  Blocking b;
+  b.samples = x[0];
+  b.height = enlarged ? attrs.upsample_height : x[1];
+  b.width = enlarged ? attrs.upsample_width : x[2];
+  b.C = weight[1];
+  b.N = weight[0];
+  b.phases = subpixel ? subpixel::kPhases : 1;
+  b.taps = subpixel ? subpixel::kTaps : 9;
+  b.planes = ceil_div(b.C, kPlane);
+  b.panels = ceil_div(b.N, kNr);
+  b.piece_width = even_block(b.width, kMaxWidth, 1);
+  b.pieces_x = ceil_div(b.width, b.piece_width);
+  b.piece_height = even_block(b.height, kMaxPixels / b.piece_width, 1);
+  b.pieces_y = ceil_div(b.height, b.piece_height);
+  b.pieces = b.samples * b.pieces_y * b.pieces_x;
+  b.line = b.piece_width + 2;
+  const int64_t positions = (b.piece_height - 1) * b.line + b.piece_width;
+  b.tiles = ceil_div(positions, kMr);
+  b.last = positions - (b.tiles - 1) * kMr;
+  b.piece_positions = b.tiles * kMr + 2 * b.line + 2;
+  // Members share out the pieces, or the output channels where there are few pieces: products, and what is read and copied.
+  double best = 0;
+  for (int64_t by_pieces = 1; by_pieces <= team; ++by_pieces) {
+    if (team % by_pieces != 0) continue;
+    const double pieces = double(ceil_div(b.pieces, by_pieces)), items = double(ceil_div(b.items(), team / by_pieces));
+    const double products = double(b.tiles * b.planes * b.taps) * 80, copy = double(b.piece_positions * b.planes) * 6;
+    const double read = double(b.planes * b.weight_elements()) * 0.2;
+    const double cost = pieces * items * products + pieces * copy + items * read;
+    if (by_pieces == 1 || cost < best) best = cost, b.by_pieces = by_pieces, b.by_panels = team / by_pieces;
+  }
+  const int64_t pixels = b.piece_height * b.piece_width;
+  b.block = even_block(ceil_div(b.pieces, b.by_pieces), kMaxPixels / pixels, 1);
+  const int64_t fit = kMaxA / int64_t(sizeof(bf16_t)) / b.plane_elements();
+  b.chunk = even_block(b.planes, fit > 0 ? fit : 1, 1);
+  b.chunks = ceil_div(b.planes, b.chunk);
+  b.group = even_block(b.chunk, kMaxGroup / b.taps, 1);
+  return b;
+}
+
+// Where a piece begins.
+struct Place {
+  int64_t sample, y, x;
+};
+Place place_of(const Blocking& b, int64_t piece) {
+  return {piece / b.pieces_x / b.pieces_y, piece / b.pieces_x % b.pieces_y * b.piece_height,
+          piece % b.pieces_x * b.piece_width};
+}
+
+// --- the input --------------------------------------------------------------------------------------------------------
+
+// x · sigmoid(x) to 1.1e-4, a twentieth of what rounding to bf16 adds. NaN stays NaN.
+__m512 rough_silu(__m512 x) {
+  // The operand order matters: max returns its second operand when one of them is NaN.
+  const __m512 t = _mm512_max_ps(_mm512_set1_ps(-126.0f), _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)));
+  const __m512 power = simd512::rough_exp2(0xffff, _mm512_min_ps(_mm512_set1_ps(126.0f), t));
+  return _mm512_mul_ps(x, _mm512_rcp14_ps(_mm512_add_ps(power, _mm512_set1_ps(1.0f))));
+}
+
+// n channels, 32 at most, of one pixel, from c on.
+struct Copy {
+  void operator()(const bf16_t* from, int64_t, int64_t n, bf16_t* to) const {
+    const __mmask32 part = n >= 32 ? ~__mmask32(0) : (__mmask32(1) << n) - 1;
+    _mm512_mask_storeu_epi16(to, part, _mm512_maskz_loadu_epi16(part, from));
+  }
+};
+struct Normalize {
+  const float *mean, *scale, *shift;
+  Activation activation;
+
+  __m512 half(const bf16_t* from, int64_t c, __mmask16 part) const {
+    const __m512 x = _mm512_sub_ps(simd512::load(from, part), simd512::load(mean + c, part));
+    const __m512 v = _mm512_fmadd_ps(x, simd512::load(scale + c, part), simd512::load(shift + c, part));
+    return activation == Activation::silu ? rough_silu(v) : simd512::activate(activation, v);
+  }
+  void operator()(const bf16_t* from, int64_t c, int64_t n, bf16_t* to) const {
+    for (int64_t i = 0; i < n; i += 16) {
+      const __mmask16 part = simd512::first(n - i);
+      simd512::store_operand(to + i, half(from + i, c + i, part), part);
+    }
+  }
+};
+
+// Pixel i of an enlarged line, in the source.
+int64_t shrink(int64_t i, int64_t size, int64_t enlarged) { return size == enlarged ? i : i * size / enlarged; }
+
+// Channels [c_begin, c_end) of one source for all positions of a piece that read it; `first` is the source's place in the concat.
+template <typename Move>
+void copy_source(const Blocking& b, const TensorView& source, const Place& at, int64_t first, int64_t c_begin,
+                 int64_t c_end, int64_t chunk_begin, const Move& move, bf16_t* a) {
+  const bf16_t* sample = source.as<bf16_t>() + at.sample * source.stride[0] - first;
+  const int64_t plane = b.plane_elements();
+  for (int64_t i = 0; i < b.piece_height + 2; ++i) {
+    const int64_t y = at.y + i - 1;
+    if (y < 0 || y >= b.height) continue;
+    const bf16_t* line = sample + shrink(y, source.shape[1], b.height) * source.stride[1];
+    for (int64_t j = 0; j < b.line; ++j) {
+      const int64_t x = at.x + j - 1;
+      if (x < 0 || x >= b.width) continue;
+      const bf16_t* pixel = line + shrink(x, source.shape[2], b.width) * source.stride[2];
+      bf16_t* to = a + (i * b.line + j) * kPlane;
+      for (int64_t c = c_begin; c < c_end;) {
+        const int64_t n = smaller(kPlane - c % kPlane, c_end - c);
+        move(pixel + c, c, n, to + (c - chunk_begin) / kPlane * plane + c % kPlane);
+        c += n;
+      }
+    }
+  }
+}
+
+// Zeros where no source is read: the border outside of the picture, and channels behind the last.
+void zero_outside(const Blocking& b, const Place& at, int64_t planes, bool channels_too, bf16_t* a) {
+  for (int64_t p = 0; p < planes; ++p, a += b.plane_elements()) {
+    const bool all = channels_too && p + 1 == planes;
+    for (int64_t i = 0; i < b.piece_height + 2; ++i) {
+      const int64_t y = at.y + i - 1;
+      const bool whole_line = all || y < 0 || y >= b.height;
+      bf16_t* line = a + i * b.line * kPlane;
+      if (whole_line) {
+        memset(line, 0, size_t(b.line * kPlane) * sizeof(bf16_t));
+        continue;
+      }
+      if (at.x == 0) memset(line, 0, size_t(kPlane) * sizeof(bf16_t));
+      for (int64_t x = b.width - at.x + 1; x < b.line; ++x)
+        memset(line + x * kPlane, 0, size_t(kPlane) * sizeof(bf16_t));
+    }
+  }
+}
+
+void copy_piece(const KernelCall& call, const Blocking& b, int64_t piece, int64_t plane_begin, int64_t plane_end,
+                bf16_t* a) {
+  const Place at = place_of(b, piece);
+  const int64_t chunk_begin = plane_begin * kPlane, chunk_end = smaller(plane_end * kPlane, b.C);
+  zero_outside(b, at, plane_end - plane_begin, plane_end * kPlane > b.C, a);
+  const ConvolutionNorm norm = conv2d_norm(call);
+  int64_t first = 0;
+  for (int slot : {Conv2dAttrs::kX, Conv2dAttrs::kX2}) {
+    const TensorView& source = call.in[slot];
+    if (!source.present()) continue;
+    const int64_t begin = first > chunk_begin ? first : chunk_begin, behind = first + source.shape[3];
+    const int64_t end = smaller(behind, chunk_end);
+    if (begin < end && norm.coefficients.present()) {
+      const float* mean = norm.coefficients.as<float>() + at.sample * norm.coefficients.stride[0];
+      const int64_t step = norm.coefficients.stride[1];
+      copy_source(b, source, at, first, begin, end, chunk_begin,
+                  Normalize{mean, mean + step, mean + 2 * step, norm.activation}, a);
+    } else if (begin < end)
+      copy_source(b, source, at, first, begin, end, chunk_begin, Copy{}, a);
+    first = behind;
+  }
+}
+
+// --- the products -----------------------------------------------------------------------------------------------------
+
+// sums [32 or 16, 32] = (accumulate ? sums : 0) + Σ_i a[offset[i] + row][32] · w[i][32][32]
+template <bool kBoth>
+void multiply(const bf16_t* a, const int64_t* offset, int64_t n, const bf16_t* w, float* sums, bool accumulate) {
+  constexpr int64_t kRow = kPlane * int64_t(sizeof(bf16_t)), kRowOfSums = kNr * int64_t(sizeof(float));
+  gemm_amx_bf16::memory_is_read();
+  if (accumulate) {
+    _tile_loadd(0, sums, kRowOfSums);
+    _tile_loadd(1, sums + 16, kRowOfSums);
+    if (kBoth) {
+      _tile_loadd(2, sums + 16 * kNr, kRowOfSums);
+      _tile_loadd(3, sums + 16 * kNr + 16, kRowOfSums);
+    }
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    if (kBoth) {
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+  }
+  for (int64_t i = 0; i < n; ++i, w += kPlane * kNr) {
+    const bf16_t* rows = a + offset[i];
+    _tile_loadd(6, w, kRow);
+    _tile_loadd(4, rows, kRow);
+    _tile_loadd(7, w + kPlane * 16, kRow);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    if (kBoth) {
+      _tile_loadd(5, rows + 16 * kPlane, kRow);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, sums, kRowOfSums);
+  _tile_stored(1, sums + 16, kRowOfSums);
+  if (kBoth) {
+    _tile_stored(2, sums + 16 * kNr, kRowOfSums);
+    _tile_stored(3, sums + 16 * kNr + 16, kRowOfSums);
+  }
+}
+
+// The offsets of all taps of `planes` planes, in the order of the weights.
+void tap_offsets(const Blocking& b, int phase, int64_t planes, int64_t* offset) {
+  for (int64_t p = 0; p < planes; ++p)
+    for (int tap = 0; tap < b.taps; ++tap) {
+      const bool nine = b.taps == 9;
+      const int64_t y = nine ? tap / 3 : phase / 2 + tap / 2, x = nine ? tap % 3 : phase % 2 + tap % 2;
+      *offset++ = p * b.plane_elements() + (y * b.line + x) * kPlane;
+    }
+}
+
+// All tiles of a block, for one item and group of planes. The weights at `next` come to L2 meanwhile.
+void multiply_block(const Blocking& b, int64_t pieces, const bf16_t* a, const int64_t* offset, int64_t n,
+                    const bf16_t* w, const char* next, float* sums, bool accumulate) {
+  const int64_t tiles = pieces * b.tiles, bytes = n * kPlane * kNr * int64_t(sizeof(bf16_t));
+  const int64_t fetch = round_up(ceil_div(bytes, tiles), 64);
+  for (int64_t piece = 0; piece < pieces; ++piece, a += b.piece_positions * kPlane)
+    for (int64_t t = 0; t < b.tiles; ++t, sums += kMr * kNr) {
+      const int64_t done = (piece * b.tiles + t) * fetch;
+      for (int64_t i = done; i < smaller(done + fetch, bytes); i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
+      const bool both = t + 1 < b.tiles || b.last > 16;
+      (both ? multiply<true> : multiply<false>)(a + t * kMr * kPlane, offset, n, w, sums, accumulate);
+    }
+}
+
+// --- the output -------------------------------------------------------------------------------------------------------
+
+// Every second pixel of a picture in both directions, from (py, px) on.
+TensorView phase_view(TensorView v, int phase) {
+  if (!v.present()) return v;
+  v.data = static_cast<char*>(v.data) + size_t(phase / 2 * v.stride[1] + phase % 2 * v.stride[2]) * dtype_size(v.dtype);
+  for (int dim : {1, 2}) {
+    v.shape[dim] /= 2;
+    v.stride[dim] *= 2;
+  }
+  return v;
+}
+
+// Where the pixels of a block go; those beyond the picture have no place, and none is asked for.
+void fill_table(const Store& s, const Blocking& b, int64_t first_piece, int64_t pieces, RowTable<Rows>& table) {
+  const auto offset = [](const TensorView& v, const Place& at, int64_t y, int64_t x) {
+    return at.sample * v.stride[0] + (at.y + y) * v.stride[1] + (at.x + x) * v.stride[2];
+  };
+  int64_t i = 0;
+  for (int64_t piece = first_piece; piece < first_piece + pieces; ++piece) {
+    const Place at = place_of(b, piece);
+    for (int64_t y = 0; y < b.piece_height; ++y)
+      for (int64_t x = 0; x < b.piece_width; ++x, ++i) {
+        table.out[i] = offset(s.out, at, y, x);
+        if (s.residual.present()) table.residual[i] = offset(s.residual, at, y, x);
+        if (s.row_bias.present()) table.row_bias[i] = s.row_bias.as<float>() + at.sample * s.row_bias.stride[0];
+      }
+  }
+}
+
+// The tiles of a block without the positions between lines and beyond the picture.
+void store_block(const Store& s, const RowTable<Rows>& table, const Blocking& b, int64_t first_piece, int64_t pieces,
+                 const float* sums, int64_t panel) {
+  const auto store =
+      s.out.dtype == DType::bf16 ? gemm_avx512::store_tile<bf16_t, Rows> : gemm_avx512::store_tile<float, Rows>;
+  for (int64_t piece = 0; piece < pieces; ++piece, sums += b.tiles * kMr * kNr) {
+    const Place at = place_of(b, first_piece + piece);
+    const int64_t width = smaller(b.piece_width, b.width - at.x), height = smaller(b.piece_height, b.height - at.y);
+    for (int64_t y = 0; y < height; ++y)
+      for (int64_t x = 0; x < width;) {
+        const int64_t position = y * b.line + x, n = smaller(kMr - position % kMr, width - x);
+        store(s, table, sums + position * kNr, (piece * b.piece_height + y) * b.piece_width + x, n, panel);
+        x += n;
+      }
+  }
+}
+
+// --- the kernel -------------------------------------------------------------------------------------------------------
+
+const char* reject_call(const KernelCall& call, bool subpixel) {
+  const Conv2dAttrs& attrs = conv2d_attributes(call);
+  const TensorView &x = call.in[Conv2dAttrs::kX], &x2 = call.in[Conv2dAttrs::kX2];
+  if (subpixel) {
+    if (const char* reason = subpixel::reject(call)) return reason;
+  } else if (attrs.kernel != 3 || attrs.stride != 1 || attrs.pad_top != 1 || attrs.pad_left != 1 ||
+             attrs.pad_bottom != 1 || attrs.pad_right != 1)
+    return "only 3x3 with stride 1 and a border of one pixel";
+  // Activations in f32 are worth more than the products of bf16 would leave of them.
+  if (x.dtype != DType::bf16 || (x2.present() && x2.dtype != DType::bf16)) return "x and x2 must be bf16";
+  if (!is_activation_type(call.out.dtype)) return "out must be f32 or bf16";
+  if (!is_weight_type(call.in[Conv2dAttrs::kWeight].dtype)) return "the weight must be f32, f16 or bf16";
+  if (attrs.int8) return "products of int8 are asked for";
+  if (attrs.epilogue.geglu) return "it has no GEGLU";
+  const TensorView& norm = conv2d_norm(call).coefficients;
+  if (norm.present() && norm.dtype != DType::f32) return "the norm must be f32";
+  return nullptr;
+}
+
+size_t weight_bytes(const KernelCall& call, bool subpixel) {
+  const Blocking b = blocking_of(call, subpixel, 1);
+  return size_t(b.items() * b.planes * b.weight_elements()) * sizeof(bf16_t);
+}
+
+// [phase][panel][plane][tap][half of the panel][16 pairs of channels][16 output channels][2]: a tile's second operand is 1 KB.
+void pack_weights(const KernelCall& call, std::span<const TensorView> parts, bool subpixel, void* packed,
+                  const Team& team) {
+  const Blocking b = blocking_of(call, subpixel, 1);
+  const auto [first, last] = team.range(b.items());
+  for (int64_t item = first; item < last; ++item) {
+    bf16_t* to = static_cast<bf16_t*>(packed) + item * b.planes * b.weight_elements();
+    memset(to, 0, size_t(b.planes * b.weight_elements()) * sizeof(bf16_t));
+    for (int64_t lane = 0; lane < kNr; ++lane) {
+      int64_t n = item % b.panels * kNr + lane;
+      if (n >= b.N) break;
+      size_t part = 0;
+      while (part + 1 < parts.size() && n >= parts[part].shape[0]) n -= parts[part++].shape[0];
+      for (int64_t c = 0; c < b.C; ++c) {
+        float nine[9];
+        for (int64_t tap = 0; tap < 9; ++tap)
+          convert_element(parts[part].data, parts[part].dtype, (n * b.C + c) * 9 + tap, nine, DType::f32, tap);
+        for (int tap = 0; tap < b.taps; ++tap) {
+          const float w = subpixel ? subpixel::weight(nine, int(item / b.panels), tap) : nine[tap];
+          const int64_t tile = (c / kPlane * b.taps + tap) * 2 + lane / 16, pair = c % kPlane / 2;
+          to[tile * kPlane * 16 + (pair * 16 + lane % 16) * 2 + c % 2] = to_bf16(w);
+        }
+      }
+    }
+  }
+  team.sync();
+}
+
+void launch_call(const KernelCall& call, bool subpixel, const Team& team) {
+  const gemm_amx_bf16::Tiles registers;
+  const Blocking b = blocking_of(call, subpixel, team.count);
+  const Store store = {.out = call.out,
+                       .bias = call.in[Conv2dAttrs::kBias],
+                       .row_bias = call.in[Conv2dAttrs::kRowBias],
+                       .residual = call.in[Conv2dAttrs::kResidual],
+                       .activation = conv2d_attributes(call).epilogue.activation};
+  const Team rows = {int(team.index / b.by_panels), int(b.by_pieces), nullptr};
+  const Team columns = {int(team.index % b.by_panels), int(b.by_panels), nullptr};
+  const auto [piece_begin, piece_end] = rows.range(b.pieces);
+  const auto [item_begin, item_end] = columns.range(b.items());
+  bf16_t* a = reinterpret_cast<bf16_t*>(static_cast<char*>(call.scratch) + size_t(team.index) * b.member_bytes());
+  float* all_sums = reinterpret_cast<float*>(a + b.chunk * b.plane_elements());
+  RowTable<Rows> table;
+  int64_t offset[kMaxGroup];
+  for (int64_t piece = piece_begin; piece < piece_end; piece += b.block) {
+    const int64_t pieces = smaller(b.block, piece_end - piece);
+    for (int64_t chunk = 0; chunk < b.planes; chunk += b.chunk) {
+      const int64_t chunk_end = smaller(chunk + b.chunk, b.planes);
+      for (int64_t i = 0; i < pieces; ++i)
+        copy_piece(call, b, piece + i, chunk, chunk_end, a + i * b.piece_positions * kPlane);
+      for (int64_t item = item_begin; item < item_end; ++item) {
+        const int phase = int(item / b.panels);
+        float* sums = all_sums + (b.chunks == 1 ? 0 : item - item_begin) * b.sums_of_panel();
+        const bf16_t* weights = static_cast<const bf16_t*>(call.packed) + item * b.planes * b.weight_elements();
+        tap_offsets(b, phase, b.group, offset);
+        for (int64_t plane = chunk; plane < chunk_end; plane += b.group) {
+          const int64_t planes = smaller(b.group, chunk_end - plane);
+          const bf16_t* w = weights + plane * b.weight_elements();
+          const bf16_t* next = plane + planes < chunk_end ? w + planes * b.weight_elements()
+                                                          : weights + (b.planes + chunk) * b.weight_elements();
+          multiply_block(b, pieces, a + (plane - chunk) * b.plane_elements(), offset, planes * b.taps, w,
+                         reinterpret_cast<const char*>(next), sums, plane > 0);
+        }
+        if (chunk_end < b.planes) continue;
+        Store part = store;
+        if (subpixel) part.out = phase_view(store.out, phase), part.residual = phase_view(store.residual, phase);
+        fill_table(part, b, piece, pieces, table);
+        store_block(part, table, b, piece, pieces, sums, item % b.panels);
+      }
+    }
+  }
+}
+
+// 512 products a cycle at best, three fifths of it expected; positions that are not stored cost as much as others.
+double estimated_cycles(const KernelCall& call, bool subpixel) {
+  const Blocking b = blocking_of(call, subpixel, 1);
+  const double rows = double(b.pieces_y * b.pieces_x * (b.tiles * kMr - (b.last > 16 ? 0 : 16)));
+  return rows * double(b.planes * kPlane * b.taps) * double(b.items() * kNr) / (0.6 * 512);
+}
+
+}  // namespace
+}  // namespace darkroom::direct_on_amx
