@@ -15,7 +15,7 @@ RECORDED_SIZE = 128
 
 def model_path(out, part, engine, precision):
     """bf16 is a setting of the run, not another file."""
-    kind = "int8" if precision == "int8" else "f32"
+    kind = "int8" if precision.startswith("int8") else "f32"
     suffix = "xml" if engine == "openvino" else "onnx"
     return pathlib.Path(out) / f"{engine}-{part}-{kind}" / f"model.{suffix}"
 
@@ -72,7 +72,7 @@ def convert(configs, out, part, engine, precision):
         return path
     import openvino
 
-    model = quantised(configs, part) if precision == "int8" else to_openvino(configs, part)
+    model = quantised(configs, part) if precision.startswith("int8") else to_openvino(configs, part)
     openvino.save_model(model, path, compress_to_fp16=False)
     return path
 
@@ -83,7 +83,7 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--part", choices=["text", "step", "decode"], required=True)
     parser.add_argument("--engine", choices=["openvino", "onnxruntime"], default="openvino")
-    parser.add_argument("--precision", choices=["f32", "bf16", "int8"], default="f32")
+    parser.add_argument("--precision", choices=["f32", "bf16", "int8", "int8_bf16"], default="f32")
     a = parser.parse_args()
     print(convert(a.configs, a.out, a.part, a.engine, a.precision))
 

@@ -34,7 +34,8 @@ class OpenVino:
         self.core, self.openvino, self.a = openvino.Core(), openvino, a
         can = self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.note = ""
-        if a.precision == "bf16" and "BF16" not in can:
+        self.bf16 = a.precision in ("bf16", "int8_bf16")
+        if self.bf16 and "BF16" not in can:
             self.note = "this CPU has no bf16: OpenVINO runs f32"
 
     def load(self, part):
@@ -49,7 +50,7 @@ class OpenVino:
                 "INFERENCE_NUM_THREADS": a.threads,
                 "NUM_STREAMS": 1,
                 "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": self.openvino.Type.bf16 if a.precision == "bf16" else self.openvino.Type.f32,
+                "INFERENCE_PRECISION_HINT": self.openvino.Type.bf16 if self.bf16 else self.openvino.Type.f32,
             },
         )
         request = compiled.create_infer_request()
@@ -170,7 +171,7 @@ def main():
     parser.add_argument("--configs", required=True, help="folder of config.json files, diffusers layout")
     parser.add_argument("--models", required=True, help="folder that convert.py filled")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["f32", "bf16", "f16", "int8"], default="f32")
+    parser.add_argument("--precision", choices=["f32", "bf16", "f16", "int8", "int8_bf16"], default="f32")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--steps", type=int, default=STEPS_OF_PICTURE, help="of a whole picture")

@@ -58,8 +58,9 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--part", options.part, "text step decode picture")->capture_default_str();
   app.add_option("--precision", precision,
-                 "f32, bf16, f16 (on a GPU), or int8: products of whole numbers in the UNet, the rest f32")
-      ->check(CLI::IsMember({"f32", "bf16", "f16", "int8"}))
+                 "f32, bf16, f16 (on a GPU), int8: products of whole numbers in the UNet, the rest f32; or int8_bf16: "
+                 "the rest bf16")
+      ->check(CLI::IsMember({"f32", "bf16", "f16", "int8", "int8_bf16"}))
       ->capture_default_str();
   app.add_option("--device", device, "where to compute")->type_name("cpu|cuda|auto")->capture_default_str();
   app.add_option("--size", options.size, "pixels, both ways")->check(CLI::Range(8, 16384))->capture_default_str();
@@ -77,9 +78,9 @@ int run(int argc, char** argv) {
   const auto begin = Clock::now();
   std::unique_ptr<Checkpoint> checkpoint = bench::open_model(model);
   if (!configs.empty()) return write_configs(*checkpoint, configs), 0;
-  options.dtype = precision == "bf16" ? DType::bf16 : precision == "f16" ? DType::f16 : DType::f32;
+  options.dtype = precision.ends_with("bf16") ? DType::bf16 : precision == "f16" ? DType::f16 : DType::f32;
   options.session.device = choose_device(device).device;
-  options.int8 = precision == "int8";
+  options.int8 = precision.starts_with("int8");
   for (const std::string& pass : disabled) {
     check_pass_name(pass);
     options.session.disabled_passes.insert(pass);

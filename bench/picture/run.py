@@ -155,7 +155,7 @@ def add_model_arguments(p):
     """What bench/fusion asks for too."""
     p.add_argument("--model", default="sd15", help="sd15 sd21 sdxl (weights from a rule), a .sdw file or a folder")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    p.add_argument("--precision", choices=["f32", "bf16", "f16", "int8"], default="f32")
+    p.add_argument("--precision", choices=["f32", "bf16", "f16", "int8", "int8_bf16"], default="f32")
     p.add_argument("--size", type=int, default=512)
     p.add_argument("--steps", type=int, default=2, help="of a whole picture")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -9,20 +9,21 @@ namespace darkroom::kernels {
 namespace {
 
 using namespace bf16_flash;
+using gemm_amx_bf16::Pairs;
 
 struct Tile {
-  static constexpr int64_t kMr = gemm_amx_bf16::kMr, kUnit = gemm_amx_bf16::kUnit, kColumns = gemm_amx_bf16::kNr;
+  static constexpr int64_t kMr = gemm_amx::kMr, kUnit = Pairs::kUnit, kColumns = gemm_amx::kNr;
   static constexpr int64_t kQueryRow = kMaxHeadDim + 32;  // 17 cache lines, odd, spreads the sets
   static constexpr int64_t kWeightRow = kMaxKeys + 32;    // 9 cache lines
 
   // So that O takes half a MiB of L2's two, and packing K and V little of the time.
   static int64_t max_block(int64_t columns) { return larger(smaller((128 << 10) / columns, 512) / kMr * kMr, kMr); }
-  static auto scores(int64_t rows) { return gemm_amx_bf16::micro_kernel_of<kQueryRow>(rows); }
-  static auto sums(int64_t rows, int64_t) { return gemm_amx_bf16::micro_kernel_of<kWeightRow>(rows); }
+  static auto scores(int64_t rows) { return gemm_amx::micro_kernel_of<Pairs, kQueryRow>(rows); }
+  static auto sums(int64_t rows, int64_t) { return gemm_amx::micro_kernel_of<Pairs, kWeightRow>(rows); }
 };
 
 void launch_with_tiles(const KernelCall& call, const Team& team) {
-  const gemm_amx_bf16::Tiles tiles;
+  const gemm_amx::Tiles tiles;
   launch<Tile>(call, team);
 }
 

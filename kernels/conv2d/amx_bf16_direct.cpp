@@ -1,4 +1,4 @@
-// conv2d and norm_conv2d 3×3 with products of bf16 on AMX: direct_on_amx.h.
+// conv2d and norm_conv2d of stride 1 with products of bf16 on AMX: direct_on_amx.h.
 #include "kernels/conv2d/direct_on_amx.h"
 
 namespace darkroom::kernels {

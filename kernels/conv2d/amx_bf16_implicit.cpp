@@ -21,7 +21,7 @@ const char* reject_f32(const KernelCall& call) {
 double cycles(const KernelCall& call) { return conv2d_cost::direct_cycles(call, 0.4 * 512, Core::kNr); }
 
 void launch_with_tiles(const KernelCall& call, const Team& team) {
-  const gemm_amx_bf16::Tiles tiles;
+  const gemm_amx::Tiles tiles;
   launch<Core>(call, team);
 }
 

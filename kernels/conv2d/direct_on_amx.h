@@ -1,8 +1,9 @@
-// conv2d 3×3 of stride 1 on AMX without a gather: the tiles read the picture itself, each pixel copied once for all of its taps.
+// conv2d 3×3 and 1×1 of stride 1 on AMX without a gather: the tiles read the picture itself, each pixel copied once for all of its
+// taps.
 //
 //   for each block of pieces (a piece: kMaxWidth × up to kMaxPixels pixels of one sample):       this member's part
 //     for each chunk of planes:
-//       A [plane][piece][position][32]    the pieces with a border of one pixel, 32 channels (64 bytes) of each pixel
+//       A [plane][piece][position][32]    the pieces with the border that the taps reach, 32 channels (64 bytes) of each pixel
 //       for each phase and panel of 32 output channels:                                           this member's part
 //         for each group of planes whose weights fit L1:
 //           for each 32 positions:  sums [32][32] += Σ_{plane, tap} A[plane][position + offset of the tap] · W
@@ -14,7 +15,9 @@
 // The bytes that come from L2 a product of 16×16×32, of 1 KB: weights 0.02 KB at 32 tiles a block, A 0.1 (a line of three
 // is new, nine taps use it), sums 0.22. An implicit GEMM's are 0.75, and L2 gives about one.
 //
-// A phase is one of the four convolutions of the sub-pixel form (subpixel.h), which has 4 taps; else there is one, of 9.
+// A phase is one of the four convolutions of the sub-pixel form (subpixel.h), which has 4 taps; else there is one, of 9 or 1.
+//
+// Memory works while the tiles do: the next weights, the next input and the lines of the output come to L2 a few with each tile.
 //
 // Same bits: a sum runs over planes and taps in one order, whatever the blocks and the team.
 // Source: Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures (2018), for the direct
@@ -37,7 +40,8 @@ constexpr int64_t kPlane = 32;                        // channels of a plane
 constexpr int64_t kMr = 32, kNr = 32;                 // the tile
 constexpr int64_t kMaxWidth = 64, kMaxPixels = 1024;  // of a piece, and of a block
 constexpr int64_t kMaxA = 1 << 20;                    // bytes of a chunk: half of L2
-constexpr int64_t kMaxGroup = 16;                     // products of 32 k a group: 16 KB × 2 of weights
+constexpr int64_t kMaxGroup = 18;                     // products of 32 k a group: 36 KB of weights
+constexpr int64_t kMaxFetched = 640 << 10;            // bytes of the next chunk, fetched beside the one at work
 
 // What the epilogue's table of rows needs to know.
 struct Rows {
@@ -48,6 +52,7 @@ struct Blocking {
   int64_t samples, height, width;  // of what the taps see: the enlarged picture, or the source in the sub-pixel form
   int64_t C, N;
   int phases, taps;
+  int64_t border;  // of a piece, in pixels
   int64_t planes, panels;
   int64_t piece_height, piece_width, pieces_y, pieces_x, pieces;
   int64_t line;             // positions from one line of a piece to the next
@@ -82,7 +87,8 @@ Blocking blocking_of(const KernelCall& call, bool subpixel, int team) {
   b.C = weight[1];
   b.N = weight[0];
   b.phases = subpixel ? subpixel::kPhases : 1;
-  b.taps = subpixel ? subpixel::kTaps : 9;
+  b.taps = subpixel ? subpixel::kTaps : attrs.kernel * attrs.kernel;
+  b.border = attrs.kernel / 2;
   b.planes = ceil_div(b.C, kPlane);
   b.panels = ceil_div(b.N, kNr);
   b.piece_width = even_block(b.width, kMaxWidth, 1);
@@ -90,11 +96,11 @@ Blocking blocking_of(const KernelCall& call, bool subpixel, int team) {
   b.piece_height = even_block(b.height, kMaxPixels / b.piece_width, 1);
   b.pieces_y = ceil_div(b.height, b.piece_height);
   b.pieces = b.samples * b.pieces_y * b.pieces_x;
-  b.line = b.piece_width + 2;
+  b.line = b.piece_width + 2 * b.border;
   const int64_t positions = (b.piece_height - 1) * b.line + b.piece_width;
   b.tiles = ceil_div(positions, kMr);
   b.last = positions - (b.tiles - 1) * kMr;
-  b.piece_positions = b.tiles * kMr + 2 * b.line + 2;
+  b.piece_positions = b.tiles * kMr + 2 * b.border * (b.line + 1);
   // Members share out the pieces, or the output channels where there are few pieces: products, and what is read and copied.
   double best = 0;
   for (int64_t by_pieces = 1; by_pieces <= team; ++by_pieces) {
@@ -127,9 +133,7 @@ Place place_of(const Blocking& b, int64_t piece) {
 
 // x · sigmoid(x) to 1.1e-4, a twentieth of what rounding to bf16 adds. NaN stays NaN.
 __m512 rough_silu(__m512 x) {
-  // The operand order matters: max returns its second operand when one of them is NaN.
-  const __m512 t = _mm512_max_ps(_mm512_set1_ps(-126.0f), _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)));
-  const __m512 power = simd512::rough_exp2(0xffff, _mm512_min_ps(_mm512_set1_ps(126.0f), t));
+  const __m512 power = simd512::rough_exp2(0xffff, _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)));
   return _mm512_mul_ps(x, _mm512_rcp14_ps(_mm512_add_ps(power, _mm512_set1_ps(1.0f))));
 }
 
@@ -140,19 +144,28 @@ struct Copy {
     _mm512_mask_storeu_epi16(to, part, _mm512_maskz_loadu_epi16(part, from));
   }
 };
+template <bool kSilu>
 struct Normalize {
   const float *mean, *scale, *shift;
   Activation activation;
 
-  __m512 half(const bf16_t* from, int64_t c, __mmask16 part) const {
-    const __m512 x = _mm512_sub_ps(simd512::load(from, part), simd512::load(mean + c, part));
-    const __m512 v = _mm512_fmadd_ps(x, simd512::load(scale + c, part), simd512::load(shift + c, part));
-    return activation == Activation::silu ? rough_silu(v) : simd512::activate(activation, v);
+  __m512 half(__m512 x, __m512 m, __m512 a, __m512 b) const {
+    const __m512 v = _mm512_fmadd_ps(_mm512_sub_ps(x, m), a, b);
+    return kSilu ? rough_silu(v) : simd512::activate(activation, v);
+  }
+  __m512 half(const bf16_t* from, int64_t c) const {
+    return half(simd512::load(from), simd512::load(mean + c), simd512::load(scale + c), simd512::load(shift + c));
   }
   void operator()(const bf16_t* from, int64_t c, int64_t n, bf16_t* to) const {
+    if (n == kPlane) {
+      _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(half(from + 16, c + 16), half(from, c)));
+      return;
+    }
     for (int64_t i = 0; i < n; i += 16) {
       const __mmask16 part = simd512::first(n - i);
-      simd512::store_operand(to + i, half(from + i, c + i, part), part);
+      const __m512 v = half(simd512::load(from + i, part), simd512::load(mean + c + i, part),
+                            simd512::load(scale + c + i, part), simd512::load(shift + c + i, part));
+      simd512::store_operand(to + i, v, part);
     }
   }
 };
@@ -166,12 +179,12 @@ void copy_source(const Blocking& b, const TensorView& source, const Place& at, i
                  int64_t c_end, int64_t chunk_begin, const Move& move, bf16_t* a) {
   const bf16_t* sample = source.as<bf16_t>() + at.sample * source.stride[0] - first;
   const int64_t plane = b.plane_elements();
-  for (int64_t i = 0; i < b.piece_height + 2; ++i) {
-    const int64_t y = at.y + i - 1;
+  for (int64_t i = 0; i < b.piece_height + 2 * b.border; ++i) {
+    const int64_t y = at.y + i - b.border;
     if (y < 0 || y >= b.height) continue;
     const bf16_t* line = sample + shrink(y, source.shape[1], b.height) * source.stride[1];
     for (int64_t j = 0; j < b.line; ++j) {
-      const int64_t x = at.x + j - 1;
+      const int64_t x = at.x + j - b.border;
       if (x < 0 || x >= b.width) continue;
       const bf16_t* pixel = line + shrink(x, source.shape[2], b.width) * source.stride[2];
       bf16_t* to = a + (i * b.line + j) * kPlane;
@@ -188,16 +201,16 @@ void copy_source(const Blocking& b, const TensorView& source, const Place& at, i
 void zero_outside(const Blocking& b, const Place& at, int64_t planes, bool channels_too, bf16_t* a) {
   for (int64_t p = 0; p < planes; ++p, a += b.plane_elements()) {
     const bool all = channels_too && p + 1 == planes;
-    for (int64_t i = 0; i < b.piece_height + 2; ++i) {
-      const int64_t y = at.y + i - 1;
+    for (int64_t i = 0; i < b.piece_height + 2 * b.border; ++i) {
+      const int64_t y = at.y + i - b.border;
       const bool whole_line = all || y < 0 || y >= b.height;
       bf16_t* line = a + i * b.line * kPlane;
       if (whole_line) {
         memset(line, 0, size_t(b.line * kPlane) * sizeof(bf16_t));
         continue;
       }
-      if (at.x == 0) memset(line, 0, size_t(kPlane) * sizeof(bf16_t));
-      for (int64_t x = b.width - at.x + 1; x < b.line; ++x)
+      if (at.x == 0) memset(line, 0, size_t(b.border * kPlane) * sizeof(bf16_t));
+      for (int64_t x = b.width - at.x + b.border; x < b.line; ++x)
         memset(line + x * kPlane, 0, size_t(kPlane) * sizeof(bf16_t));
     }
   }
@@ -218,76 +231,131 @@ void copy_piece(const KernelCall& call, const Blocking& b, int64_t piece, int64_
     if (begin < end && norm.coefficients.present()) {
       const float* mean = norm.coefficients.as<float>() + at.sample * norm.coefficients.stride[0];
       const int64_t step = norm.coefficients.stride[1];
-      copy_source(b, source, at, first, begin, end, chunk_begin,
-                  Normalize{mean, mean + step, mean + 2 * step, norm.activation}, a);
+      if (norm.activation == Activation::silu)
+        copy_source(b, source, at, first, begin, end, chunk_begin,
+                    Normalize<true>{mean, mean + step, mean + 2 * step, norm.activation}, a);
+      else
+        copy_source(b, source, at, first, begin, end, chunk_begin,
+                    Normalize<false>{mean, mean + step, mean + 2 * step, norm.activation}, a);
     } else if (begin < end)
       copy_source(b, source, at, first, begin, end, chunk_begin, Copy{}, a);
     first = behind;
   }
 }
 
+// --- what is fetched meanwhile -----------------------------------------------------------------------------------------
+
+// The input of the next copy, a few cache lines at a time: memory works while the tiles do.
+class NextInput {
+ public:
+  // Nothing is fetched of what would not fit L2 beside the block at hand.
+  NextInput(const KernelCall& call, const Blocking& b, int64_t piece, int64_t pieces, int64_t plane_begin,
+            int64_t plane_end)
+      : call_(call),
+        b_(b),
+        piece_(piece),
+        end_(b.chunk * b.plane_elements() * int64_t(sizeof(bf16_t)) <= kMaxFetched ? piece + pieces : piece),
+        c_begin_(plane_begin * kPlane),
+        c_end_(smaller(plane_end * kPlane, b.C)) {}
+
+  void fetch(int64_t lines) {
+    for (; lines > 0; --lines) {
+      if (pixel_ == pixels_ && !next_run()) return;
+      _mm_prefetch(run_ + pixel_ * step_ + at_, _MM_HINT_T1);
+      if ((at_ += 64) >= bytes_) at_ = 0, ++pixel_;
+    }
+  }
+
+ private:
+  // A line of a piece in one source; false after the last.
+  bool next_run() {
+    for (; piece_ < end_; ++piece_, line_ = 0)
+      for (; line_ < b_.piece_height + 2 * b_.border; ++line_, slot_ = Conv2dAttrs::kX)
+        while (slot_ <= Conv2dAttrs::kX2) {
+          const TensorView &source = call_.in[slot_], &x = call_.in[Conv2dAttrs::kX];
+          const int64_t first = slot_++ == Conv2dAttrs::kX ? 0 : x.shape[3];
+          const Place at = place_of(b_, piece_);
+          const int64_t y = at.y + line_ - b_.border, left = at.x > 0 ? at.x - b_.border : 0;
+          const int64_t right = smaller(at.x + b_.piece_width + b_.border, b_.width) - 1;
+          if (!source.present() || y < 0 || y >= b_.height) continue;
+          const int64_t begin = c_begin_ > first ? c_begin_ : first, end = smaller(c_end_, first + source.shape[3]);
+          if (begin >= end) continue;
+          const int64_t column = shrink(left, source.shape[2], b_.width);
+          run_ = reinterpret_cast<const char*>(source.as<bf16_t>() + at.sample * source.stride[0] +
+                                               shrink(y, source.shape[1], b_.height) * source.stride[1] +
+                                               column * source.stride[2] + begin - first);
+          pixels_ = shrink(right, source.shape[2], b_.width) - column + 1;
+          step_ = source.stride[2] * int64_t(sizeof(bf16_t));
+          bytes_ = (end - begin) * int64_t(sizeof(bf16_t));
+          pixel_ = at_ = 0;
+          return true;
+        }
+    return false;
+  }
+
+  const KernelCall& call_;
+  const Blocking& b_;
+  int64_t piece_, end_, c_begin_, c_end_, line_ = 0;
+  int slot_ = Conv2dAttrs::kX;
+  const char* run_ = nullptr;
+  int64_t pixels_ = 0, step_ = 0, bytes_ = 0, pixel_ = 0, at_ = 0;
+};
+
+// What comes to L2 while the tiles of an item are computed, a part with each.
+struct Meanwhile {
+  NextInput& input;
+  const RowTable<Rows>& table;
+  int64_t input_lines = 0;
+  const char* weights = nullptr;  // of the next group
+  int64_t weight_bytes = 0, weight_part = 0;
+  const Store* store = nullptr;  // what the item's epilogue will read and write; null: not yet
+  int64_t first_channel = 0, row = 0, rows = 0, rows_part = 0;
+
+  void fetch() {
+    for (int64_t i = smaller(weight_part, weight_bytes); i > 0; i -= 64, weights += 64, weight_bytes -= 64)
+      _mm_prefetch(weights, _MM_HINT_T1);
+    input.fetch(input_lines);
+    if (!store) return;
+    const int64_t last = smaller(row + rows_part, rows);
+    for (; row < last; ++row) {
+      _mm_prefetch(element(store->out, table.out[row]), _MM_HINT_T1);
+      if (store->residual.present()) _mm_prefetch(element(store->residual, table.residual[row]), _MM_HINT_T1);
+    }
+  }
+  const char* element(const TensorView& v, int64_t offset) const {
+    return v.as<char>() + (offset + first_channel) * int64_t(dtype_size(v.dtype));
+  }
+};
+
 // --- the products -----------------------------------------------------------------------------------------------------
 
 // sums [32 or 16, 32] = (accumulate ? sums : 0) + Σ_i a[offset[i] + row][32] · w[i][32][32]
 template <bool kBoth>
 void multiply(const bf16_t* a, const int64_t* offset, int64_t n, const bf16_t* w, float* sums, bool accumulate) {
-  constexpr int64_t kRow = kPlane * int64_t(sizeof(bf16_t)), kRowOfSums = kNr * int64_t(sizeof(float));
-  gemm_amx_bf16::memory_is_read();
-  if (accumulate) {
-    _tile_loadd(0, sums, kRowOfSums);
-    _tile_loadd(1, sums + 16, kRowOfSums);
-    if (kBoth) {
-      _tile_loadd(2, sums + 16 * kNr, kRowOfSums);
-      _tile_loadd(3, sums + 16 * kNr + 16, kRowOfSums);
-    }
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    if (kBoth) {
-      _tile_zero(2);
-      _tile_zero(3);
-    }
-  }
-  for (int64_t i = 0; i < n; ++i, w += kPlane * kNr) {
-    const bf16_t* rows = a + offset[i];
-    _tile_loadd(6, w, kRow);
-    _tile_loadd(4, rows, kRow);
-    _tile_loadd(7, w + kPlane * 16, kRow);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    if (kBoth) {
-      _tile_loadd(5, rows + 16 * kPlane, kRow);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
-    }
-  }
-  _tile_stored(0, sums, kRowOfSums);
-  _tile_stored(1, sums + 16, kRowOfSums);
-  if (kBoth) {
-    _tile_stored(2, sums + 16 * kNr, kRowOfSums);
-    _tile_stored(3, sums + 16 * kNr + 16, kRowOfSums);
-  }
+  gemm_amx::begin_sums<kBoth>(sums, accumulate);
+  const char* weights = reinterpret_cast<const char*>(w);
+  for (int64_t i = 0; i < n; ++i, weights += gemm_amx::kStepOfWeights)
+    gemm_amx::step<gemm_amx_bf16::Pairs, kBoth>(reinterpret_cast<const char*>(a + offset[i]), 64, weights,
+                                                weights + 1024, 64);
+  gemm_amx::end_sums<kBoth>(sums);
 }
 
 // The offsets of all taps of `planes` planes, in the order of the weights.
 void tap_offsets(const Blocking& b, int phase, int64_t planes, int64_t* offset) {
   for (int64_t p = 0; p < planes; ++p)
     for (int tap = 0; tap < b.taps; ++tap) {
-      const bool nine = b.taps == 9;
-      const int64_t y = nine ? tap / 3 : phase / 2 + tap / 2, x = nine ? tap % 3 : phase % 2 + tap % 2;
+      const int side = b.taps == 9 ? 3 : b.taps == 4 ? 2 : 1;
+      const int64_t y = phase / 2 + tap / side, x = phase % 2 + tap % side;
       *offset++ = p * b.plane_elements() + (y * b.line + x) * kPlane;
     }
 }
 
-// All tiles of a block, for one item and group of planes. The weights at `next` come to L2 meanwhile.
+// All tiles of a block, for one item and group of planes.
 void multiply_block(const Blocking& b, int64_t pieces, const bf16_t* a, const int64_t* offset, int64_t n,
-                    const bf16_t* w, const char* next, float* sums, bool accumulate) {
-  const int64_t tiles = pieces * b.tiles, bytes = n * kPlane * kNr * int64_t(sizeof(bf16_t));
-  const int64_t fetch = round_up(ceil_div(bytes, tiles), 64);
+                    const bf16_t* w, float* sums, bool accumulate, Meanwhile& meanwhile) {
   for (int64_t piece = 0; piece < pieces; ++piece, a += b.piece_positions * kPlane)
     for (int64_t t = 0; t < b.tiles; ++t, sums += kMr * kNr) {
-      const int64_t done = (piece * b.tiles + t) * fetch;
-      for (int64_t i = done; i < smaller(done + fetch, bytes); i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
+      meanwhile.fetch();
       const bool both = t + 1 < b.tiles || b.last > 16;
       (both ? multiply<true> : multiply<false>)(a + t * kMr * kPlane, offset, n, w, sums, accumulate);
     }
@@ -347,9 +415,12 @@ const char* reject_call(const KernelCall& call, bool subpixel) {
   const TensorView &x = call.in[Conv2dAttrs::kX], &x2 = call.in[Conv2dAttrs::kX2];
   if (subpixel) {
     if (const char* reason = subpixel::reject(call)) return reason;
-  } else if (attrs.kernel != 3 || attrs.stride != 1 || attrs.pad_top != 1 || attrs.pad_left != 1 ||
-             attrs.pad_bottom != 1 || attrs.pad_right != 1)
-    return "only 3x3 with stride 1 and a border of one pixel";
+  } else {
+    const int border = attrs.kernel / 2;
+    if (attrs.stride != 1 || attrs.pad_top != border || attrs.pad_left != border || attrs.pad_bottom != border ||
+        attrs.pad_right != border)
+      return "only stride 1 and the border that keeps the size";
+  }
   // Activations in f32 are worth more than the products of bf16 would leave of them.
   if (x.dtype != DType::bf16 || (x2.present() && x2.dtype != DType::bf16)) return "x and x2 must be bf16";
   if (!is_activation_type(call.out.dtype)) return "out must be f32 or bf16";
@@ -380,11 +451,12 @@ void pack_weights(const KernelCall& call, std::span<const TensorView> parts, boo
       size_t part = 0;
       while (part + 1 < parts.size() && n >= parts[part].shape[0]) n -= parts[part++].shape[0];
       for (int64_t c = 0; c < b.C; ++c) {
-        float nine[9];
-        for (int64_t tap = 0; tap < 9; ++tap)
-          convert_element(parts[part].data, parts[part].dtype, (n * b.C + c) * 9 + tap, nine, DType::f32, tap);
+        float stored[9];
+        const int64_t count = subpixel ? 9 : b.taps;
+        for (int64_t tap = 0; tap < count; ++tap)
+          convert_element(parts[part].data, parts[part].dtype, (n * b.C + c) * count + tap, stored, DType::f32, tap);
         for (int tap = 0; tap < b.taps; ++tap) {
-          const float w = subpixel ? subpixel::weight(nine, int(item / b.panels), tap) : nine[tap];
+          const float w = subpixel ? subpixel::weight(stored, int(item / b.panels), tap) : stored[tap];
           const int64_t tile = (c / kPlane * b.taps + tap) * 2 + lane / 16, pair = c % kPlane / 2;
           to[tile * kPlane * 16 + (pair * 16 + lane % 16) * 2 + c % 2] = to_bf16(w);
         }
@@ -395,7 +467,7 @@ void pack_weights(const KernelCall& call, std::span<const TensorView> parts, boo
 }
 
 void launch_call(const KernelCall& call, bool subpixel, const Team& team) {
-  const gemm_amx_bf16::Tiles registers;
+  const gemm_amx::Tiles registers;
   const Blocking b = blocking_of(call, subpixel, team.count);
   const Store store = {.out = call.out,
                        .bias = call.in[Conv2dAttrs::kBias],
@@ -411,29 +483,42 @@ void launch_call(const KernelCall& call, bool subpixel, const Team& team) {
   RowTable<Rows> table;
   int64_t offset[kMaxGroup];
   for (int64_t piece = piece_begin; piece < piece_end; piece += b.block) {
-    const int64_t pieces = smaller(b.block, piece_end - piece);
+    const int64_t pieces = smaller(b.block, piece_end - piece), tiles = pieces * b.tiles;
     for (int64_t chunk = 0; chunk < b.planes; chunk += b.chunk) {
-      const int64_t chunk_end = smaller(chunk + b.chunk, b.planes);
+      const int64_t chunk_end = smaller(chunk + b.chunk, b.planes), groups = ceil_div(chunk_end - chunk, b.group);
+      const bool last = chunk_end == b.planes;
       for (int64_t i = 0; i < pieces; ++i)
         copy_piece(call, b, piece + i, chunk, chunk_end, a + i * b.piece_positions * kPlane);
+      NextInput next =
+          last ? NextInput(call, b, piece + pieces, smaller(b.block, piece_end - piece - pieces), 0, b.chunk)
+               : NextInput(call, b, piece, pieces, chunk_end, smaller(chunk_end + b.chunk, b.planes));
+      const int64_t lines = pieces * b.piece_positions * b.chunk;  // about
       for (int64_t item = item_begin; item < item_end; ++item) {
         const int phase = int(item / b.panels);
+        Store part = store;
+        if (subpixel) part.out = phase_view(store.out, phase), part.residual = phase_view(store.residual, phase);
+        if (last && (subpixel || item == item_begin)) fill_table(part, b, piece, pieces, table);
         float* sums = all_sums + (b.chunks == 1 ? 0 : item - item_begin) * b.sums_of_panel();
         const bf16_t* weights = static_cast<const bf16_t*>(call.packed) + item * b.planes * b.weight_elements();
         tap_offsets(b, phase, b.group, offset);
+        const int64_t rows = pieces * b.piece_height * b.piece_width;
+        Meanwhile meanwhile{next, table};
+        meanwhile.input_lines = ceil_div(lines, (item_end - item_begin) * groups * tiles);
+        meanwhile.store = last ? &part : nullptr;
+        meanwhile.first_channel = item % b.panels * kNr;
+        meanwhile.rows = rows;
+        meanwhile.rows_part = ceil_div(rows, groups * tiles);
         for (int64_t plane = chunk; plane < chunk_end; plane += b.group) {
           const int64_t planes = smaller(b.group, chunk_end - plane);
           const bf16_t* w = weights + plane * b.weight_elements();
-          const bf16_t* next = plane + planes < chunk_end ? w + planes * b.weight_elements()
-                                                          : weights + (b.planes + chunk) * b.weight_elements();
-          multiply_block(b, pieces, a + (plane - chunk) * b.plane_elements(), offset, planes * b.taps, w,
-                         reinterpret_cast<const char*>(next), sums, plane > 0);
+          const int64_t next_plane = plane + planes < chunk_end ? plane + planes : b.planes + chunk;
+          meanwhile.weights = reinterpret_cast<const char*>(weights + next_plane * b.weight_elements());
+          meanwhile.weight_bytes = planes * b.weight_elements() * int64_t(sizeof(bf16_t));
+          meanwhile.weight_part = round_up(ceil_div(meanwhile.weight_bytes, tiles), 64);
+          multiply_block(b, pieces, a + (plane - chunk) * b.plane_elements(), offset, planes * b.taps, w, sums,
+                         plane > 0, meanwhile);
         }
-        if (chunk_end < b.planes) continue;
-        Store part = store;
-        if (subpixel) part.out = phase_view(store.out, phase), part.residual = phase_view(store.residual, phase);
-        fill_table(part, b, piece, pieces, table);
-        store_block(part, table, b, piece, pieces, sums, item % b.panels);
+        if (last) store_block(part, table, b, piece, pieces, sums, item % b.panels);
       }
     }
   }

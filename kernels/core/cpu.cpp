@@ -16,8 +16,8 @@ namespace {
 // Tiles are 8 KB of registers a thread, which the kernel saves only for processes that asked for them (Linux 5.16 and later).
 bool amx_permitted() {
   unsigned int a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned int kBf16 = 1u << 22, kTile = 1u << 24;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0) return false;
+  constexpr unsigned int kNeeded = 1u << 22 | 1u << 24 | 1u << 25;  // bf16, tiles, int8
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kNeeded) != kNeeded) return false;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }

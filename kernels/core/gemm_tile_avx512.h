@@ -8,6 +8,9 @@
 
 #include "kernels/core/gemm_frame.h"
 #include "kernels/core/simd_avx512.h"
+#ifdef __AVX512BF16__
+#include "kernels/core/simd_avx512_bf16.h"
+#endif
 
 namespace darkroom::gemm_avx512 {
 
@@ -67,10 +70,50 @@ static auto micro_kernel_of(int64_t rows) {
   return kByRows[rows - 1];
 }
 
+#ifdef __AVX512BF16__
+// store_tile() for the most frequent case: bf16, a whole panel, no activation. Both vectors of a row become one cache line.
+template <typename Core>
+static void store_lines(const Store& s, const RowTable<Core>& table, const float* tile, int64_t row, int64_t rows,
+                        int64_t panel) {
+  const int64_t n = panel * kNr;
+  __m512 bias[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+  for (int v = 0; s.bias.present() && v < 2; ++v) bias[v] = simd512::load(s.bias.as<float>() + n + 16 * v);
+  for (int64_t r = 0; r < rows; ++r, tile += kNr) {
+    __m512 lower = _mm512_add_ps(simd512::load(tile), bias[0]);
+    __m512 upper = _mm512_add_ps(simd512::load(tile + 16), bias[1]);
+    if (s.row_bias.present()) {
+      const float* row_bias = table.row_bias[row + r] + n;
+      lower = _mm512_add_ps(lower, simd512::load(row_bias));
+      upper = _mm512_add_ps(upper, simd512::load(row_bias + 16));
+    }
+    if (s.residual.present()) {
+      const bf16_t* residual = s.residual.as<bf16_t>() + table.residual[row + r] + n;
+      lower = _mm512_add_ps(lower, simd512::load(residual));
+      upper = _mm512_add_ps(upper, simd512::load(residual + 16));
+    }
+    simd512::store_both(s.out.as<bf16_t>() + table.out[row + r] + n, lower, upper);
+  }
+}
+#endif
+
+// gelu(x), as exact as the output has use for.
+template <typename Out>
+static __m512 gate_of(__m512 x) {
+#ifdef __AVX512BF16__
+  if constexpr (std::is_same_v<Out, bf16_t>) return simd512::rough_gelu(x);
+#endif
+  return simd512::gelu(x);
+}
+
 // Rows [row, row + rows) of the block, channels of `panel`, from a tile [rows, 32] of f32.
 template <typename Out, typename Core>
 static void store_tile(const Store& s, const RowTable<Core>& table, const float* tile, int64_t row, int64_t rows,
                        int64_t panel) {
+#ifdef __AVX512BF16__
+  if constexpr (std::is_same_v<Out, bf16_t>)
+    if (!s.geglu && s.activation == Activation::none && s.alpha == 1.0f && (panel + 1) * kNr <= s.out.shape[-1])
+      return store_lines(s, table, tile, row, rows, panel);
+#endif
   const int64_t channels = s.out.shape[-1];
   const int64_t width = s.geglu ? kNr / 2 : kNr;
   const float* bias = static_cast<const float*>(s.bias.data);
@@ -91,7 +134,7 @@ static void store_tile(const Store& s, const RowTable<Core>& table, const float*
       if (s.geglu) {
         __m512 gate = _mm512_add_ps(simd512::load(tile + r * kNr + 16), gate_b);
         if (row_bias) gate = _mm512_add_ps(gate, simd512::load(row_bias + channels + n, part));
-        v = _mm512_mul_ps(v, simd512::gelu(gate));
+        v = _mm512_mul_ps(v, gate_of<Out>(gate));
       } else {
         v = simd512::activate(s.activation, v);
       }

@@ -10,7 +10,7 @@ enum class Isa : int {
   avx2 = 1,         // AVX2, FMA, F16C
   avx512 = 2,       // AVX-512 F, BW, VL, DQ
   avx512_bf16 = 3,  // + AVX512-BF16 and VNNI
-  amx = 4,          // + AMX tiles with products of bf16
+  amx = 4,          // + AMX tiles with products of bf16 and int8
   sm80 = 80,        // NVIDIA GPUs by compute capability: cp.async, mma of bf16
   sm86 = 86,
   sm89 = 89,

@@ -33,9 +33,17 @@ static inline __m512 load(const f16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
-// The upper halves of sixteen f32, rounded to nearest even; NaN stays NaN. (vcvtneps2bf16 flushes denormals to zero; what
-// is stored must not depend on which of the two a CPU has.)
+static inline bool has_denormal(__m512 v) {
+  constexpr int kDenormal = 0x20;
+  return _mm512_fpclass_ps_mask(v, kDenormal) != 0;
+}
+
+// The upper halves of sixteen f32, rounded to nearest even; NaN stays NaN. vcvtneps2bf16 flushes denormals to zero: it has the
+// others alone, for what is stored must not depend on what a CPU has.
 static inline __m256i narrow_bf16(__m512 v) {
+#ifdef __AVX512BF16__
+  if (!has_denormal(v)) return (__m256i)_mm512_cvtneps_pbh(v);
+#endif
   const __m512i u = _mm512_castps_si512(v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
   const __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
@@ -44,6 +52,17 @@ static inline __m256i narrow_bf16(__m512 v) {
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(is_nan, rounded, quiet), 16));
 }
 static inline void store(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
+#ifdef __AVX512BF16__
+// Thirty-two of them.
+static inline void store_both(bf16_t* p, __m512 lower, __m512 upper) {
+  if (has_denormal(lower) || has_denormal(upper)) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(lower));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p) + 1, narrow_bf16(upper));
+  } else {
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(upper, lower));
+  }
+}
+#endif
 static inline void store(bf16_t* p, __m512 v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(v)); }
 
 // --- tails: lanes outside of the mask read as zero and are not written. ------------------------------------------------

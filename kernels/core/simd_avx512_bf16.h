@@ -48,4 +48,22 @@ static inline __m512 rough_exp2(__mmask16 part, __m512 x) {
   return _mm512_maskz_scalef_ps(part, p, x);  // p · 2^floor(x)
 }
 
+// x · Φ(x) for the same purpose: relative error below 4e-4 down to x = -3; for all x an absolute one below 1.5e-7 |x| on top.
+// Φ(−x) = erfc(x / √2) / 2, erfc(z) = (a₁ t + … + a₅ t⁵) e^(−z²), t = 1 / (1 + 0.3275911 z).
+// Source: Abramowitz, Stegun, Handbook of Mathematical Functions (1964), 7.1.26.
+static inline __m512 rough_gelu(__m512 x) {
+  const __m512 z = _mm512_abs_ps(x), one = _mm512_set1_ps(1.0f);
+  const __m512 t = _mm512_rcp14_ps(_mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f * 0.70710678f), one));
+  __m512 p = _mm512_set1_ps(0.5f * 1.061405429f);
+  p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * -1.453152027f));
+  p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * 1.421413741f));
+  p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * -0.284496736f));
+  p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * 0.254829592f));
+  const __m512 exponent = _mm512_mul_ps(_mm512_mul_ps(x, _mm512_set1_ps(-0.5f * 1.44269504f)), x);  // −z² log2(e)
+  const __mmask16 normal = _mm512_cmp_ps_mask(exponent, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(p, t), rough_exp2(normal, exponent));
+  const __mmask16 positive = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NLT_UQ);
+  return _mm512_mul_ps(x, _mm512_mask_sub_ps(tail, positive, one, tail));
+}
+
 }  // namespace darkroom::simd512

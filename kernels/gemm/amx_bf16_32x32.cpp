@@ -15,7 +15,7 @@ const char* reject_f32(const KernelCall& call) {
 }
 
 void launch_with_tiles(const KernelCall& call, const Team& team) {
-  const gemm_amx_bf16::Tiles tiles;
+  const gemm_amx::Tiles tiles;
   launch<Core>(call, team);
 }
 

@@ -14,6 +14,8 @@
 // unit, compiled for its own instruction set, has its own.
 #pragma once
 
+#include <immintrin.h>
+
 #include <cstring>
 #include <type_traits>
 
@@ -84,9 +86,11 @@ inline void for_segments(const KernelCall& call, const Tiling& t, int64_t r, Seg
 }
 
 // Σ over R rows of x − mean, and of its square, are added to sums and squares, each [C]; without a mean only Σ x to sums.
-// Lanes beyond the n channels count as zero and change nothing.
+// Lanes beyond the n channels count as zero and change nothing. With a mean what lies `ahead` elements behind x comes to L2: the
+// second reading of a chunk leaves memory time for the first of the next.
 template <typename Simd, int R, typename In>
-inline void add_rows(const In* const (&x)[R], int64_t n, const float* mean, float* sums, float* squares) {
+inline void add_rows(const In* const (&x)[R], int64_t n, const float* mean, float* sums, float* squares,
+                     int64_t ahead) {
   using Vector = typename Simd::Vector;
   for (int64_t c = 0; c < n; c += Simd::kLanes) {
     const int64_t lanes = n - c;
@@ -94,6 +98,7 @@ inline void add_rows(const In* const (&x)[R], int64_t n, const float* mean, floa
     const Vector m = mean ? Simd::load(mean + c, lanes) : Simd::set(0.0f);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
+      if (mean) _mm_prefetch(reinterpret_cast<const char*>(x[r] + c + ahead), _MM_HINT_T1);
       const Vector d = Simd::load(x[r] + c, lanes) - m;
       sum = sum + d;
       square = Simd::fmadd(d, d, square);
@@ -110,10 +115,11 @@ void add_chunk(const KernelCall& call, const Tiling& t, int64_t begin, int64_t r
   const auto add_source = [&](const TensorView& x, int64_t first, int64_t n) {
     const float* m = mean ? mean + first : nullptr;
     const auto row = [&](int64_t r) { return x.as<In>() + row_offset(x, r); };
+    const int64_t ahead = rows * x.stride[size_t(x.rank()) - 2];
     int64_t r = begin;
     for (; r + 4 <= begin + rows; r += 4)
-      add_rows<Simd, 4, In>({row(r), row(r + 1), row(r + 2), row(r + 3)}, n, m, sums + first, squares + first);
-    for (; r < begin + rows; ++r) add_rows<Simd, 1, In>({row(r)}, n, m, sums + first, squares + first);
+      add_rows<Simd, 4, In>({row(r), row(r + 1), row(r + 2), row(r + 3)}, n, m, sums + first, squares + first, ahead);
+    for (; r < begin + rows; ++r) add_rows<Simd, 1, In>({row(r)}, n, m, sums + first, squares + first, ahead);
   };
   add_source(call.in[GroupNormAttrs::kX], 0, t.C1);
   if (t.C1 < t.C) add_source(call.in[GroupNormAttrs::kX2], t.C1, t.C - t.C1);

@@ -202,6 +202,17 @@ static inline void tile_dpbf16ps(int sums, int a, int b) {
     }
 }
 
+static inline void tile_dpbssd(int sums, int a, int b) {
+  for (int m = 0; m < 16; ++m)
+    for (int n = 0; n < 16; ++n) {
+      int32_t sum;
+      memcpy(&sum, tile(sums)[m] + 4 * n, 4);
+      for (int k = 0; k < 64; ++k)
+        sum += int32_t(int8_t(tile(a)[m][k])) * int32_t(int8_t(tile(b)[k / 4][4 * n + k % 4]));
+      memcpy(tile(sums)[m] + 4 * n, &sum, 4);
+    }
+}
+
 }  // namespace darkroom::emulation
 
 #define DARKROOM_EMULATE(name) darkroom::emulation::name
@@ -259,7 +270,11 @@ static inline void tile_dpbf16ps(int sums, int a, int b) {
 #define _tile_zero DARKROOM_EMULATE(tile_zero)
 #undef _tile_loadd
 #define _tile_loadd DARKROOM_EMULATE(tile_loadd)
+#undef _tile_stream_loadd
+#define _tile_stream_loadd DARKROOM_EMULATE(tile_loadd)
 #undef _tile_stored
 #define _tile_stored DARKROOM_EMULATE(tile_stored)
 #undef _tile_dpbf16ps
 #define _tile_dpbf16ps DARKROOM_EMULATE(tile_dpbf16ps)
+#undef _tile_dpbssd
+#define _tile_dpbssd DARKROOM_EMULATE(tile_dpbssd)

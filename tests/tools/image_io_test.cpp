@@ -55,6 +55,14 @@ TEST(ReadImage, TakesNoMemoryForPixelsThatAFileCannotHold) {
   EXPECT_TRUE(error_of_picture(lying_webp(64, 64)).starts_with("3: is a broken WebP picture"));
 }
 
+// libpng would take 2 GB for this text before it looks for it. Found by fuzz_png.
+TEST(ReadImage, TakesNoMemoryForTextThatAFileDoesNotHave) {
+  const std::string header = png_chunk("IHDR" + big_endian(1) + big_endian(1) + std::string("\x08\0\0\0\0", 5));
+  const std::string text = big_endian(0x75000000) + "tEXtparameters";
+  const std::string bytes = std::string("\x89PNG\r\n\x1a\n") + header + text;
+  EXPECT_EQ(error_of_picture(bytes), "3: is cut off at byte 33");
+}
+
 TEST(ReadImage, ALargePictureOfOneColourIsRead) {
   TemporaryFolder f;
   write_png(f.file("p.png"), {4096, 2048, std::vector<uint8_t>(size_t(4096) * 2048 * 3, 7)}, "");

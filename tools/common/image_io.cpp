@@ -37,7 +37,31 @@ void check_size(const MappedFile& file, int64_t width, int64_t height, int64_t p
                      height, file.size());
 }
 
+uint32_t get_u32(const std::byte* p) {
+  uint32_t x = 0;
+  for (int i = 0; i < 4; ++i) x = x << 8 | uint32_t(p[i]);
+  return x;
+}
+
+struct PngChunk {
+  std::string_view type, body;
+};
+
+// The chunk at `at`, which moves behind it; nothing at the end of the picture.
+std::optional<PngChunk> next_png_chunk(const MappedFile& file, size_t& at) {
+  if (at + 12 > file.size()) return std::nullopt;
+  const uint32_t length = get_u32(file.data() + at);
+  if (length > file.size() - at - 12) throw file_error("{}: is cut off at byte {}", file.path(), at);
+  const PngChunk chunk = {file.text().substr(at + 4, 4), file.text().substr(at + 8, length)};
+  at += 12 + size_t(length);
+  if (chunk.type == "IEND") return std::nullopt;
+  return chunk;
+}
+
 Image read_png(const MappedFile& file) {
+  // libpng takes memory for a chunk of text before it looks whether the file has that many bytes.
+  for (size_t at = sizeof kPngSignature; next_png_chunk(file, at);) {
+  }
   png_image png = {};
   png.version = PNG_IMAGE_VERSION;
   if (!png_image_begin_read_from_memory(&png, file.data(), file.size()))
@@ -132,11 +156,6 @@ std::vector<Taps> make_taps(int from, int to) {
 
 void put_u32(std::string& out, uint32_t x) {
   for (int shift = 24; shift >= 0; shift -= 8) out += char(x >> shift);
-}
-uint32_t get_u32(const std::byte* p) {
-  uint32_t x = 0;
-  for (int i = 0; i < 4; ++i) x = x << 8 | uint32_t(p[i]);
-  return x;
 }
 
 // UTF-8 → Latin-1; nothing where a character has no place in it.
@@ -253,24 +272,20 @@ std::optional<std::string> read_png_text(const std::string& path, const std::str
   const MappedFile file(path);
   if (file.size() < 8 || std::memcmp(file.data(), kPngSignature, 8) != 0)
     throw file_error("{}: is no PNG picture", path);
-  for (size_t at = 8; at + 12 <= file.size();) {
-    const uint32_t length = get_u32(file.data() + at);
-    if (length > file.size() - at - 12) throw file_error("{}: is cut off at byte {}", path, at);
-    const std::string_view type = file.text().substr(at + 4, 4);
-    std::string_view body = file.text().substr(at + 8, length);
-    if ((type == "tEXt" || type == "iTXt") && body.starts_with(keyword) && body.size() > keyword.size() &&
-        body[keyword.size()] == '\0') {
-      body.remove_prefix(keyword.size() + 1);
-      if (type == "tEXt") return from_latin1(body);
-      // Compression flag and method, language, translated keyword, text.
-      if (body.size() < 2 || body[0] != 0)
-        throw file_error("{}: its {} are compressed, which is not read", path, keyword);
-      body.remove_prefix(2);
-      for (int i = 0; i < 2; ++i) body.remove_prefix(std::min(body.find('\0') + 1, body.size()));
-      return std::string(body);
-    }
-    if (type == "IEND") break;
-    at += 12 + size_t(length);
+  size_t at = sizeof kPngSignature;
+  while (std::optional<PngChunk> chunk = next_png_chunk(file, at)) {
+    std::string_view body = chunk->body;
+    if ((chunk->type != "tEXt" && chunk->type != "iTXt") || !body.starts_with(keyword) ||
+        body.size() <= keyword.size() || body[keyword.size()] != '\0')
+      continue;
+    body.remove_prefix(keyword.size() + 1);
+    if (chunk->type == "tEXt") return from_latin1(body);
+    // Compression flag and method, language, translated keyword, text.
+    if (body.size() < 2 || body[0] != 0)
+      throw file_error("{}: its {} are compressed, which is not read", path, keyword);
+    body.remove_prefix(2);
+    for (int i = 0; i < 2; ++i) body.remove_prefix(std::min(body.find('\0') + 1, body.size()));
+    return std::string(body);
   }
   return std::nullopt;
 }
