@@ -176,6 +176,20 @@ static void fill_row_table(const Store& s, int64_t first, int64_t count, RowTabl
   }
 }
 
+// What the epilogue of a tile will read and write comes to L1 while its products are computed: rows lie far apart, no hardware
+// prefetcher follows.
+template <typename Core>
+static void prefetch_tile(const Store& s, const RowTable<Core>& table, int64_t row, int64_t rows, int64_t panel) {
+  const int64_t width = s.geglu ? Core::kNr / 2 : Core::kNr, element = int64_t(dtype_size(s.out.dtype));
+  const auto fetch = [&](const TensorView& v, const int64_t* offset) {
+    const char* first = v.as<char>() + panel * width * element;
+    for (int64_t r = row; r < row + rows; ++r)
+      for (int64_t i = 0; i < width * element; i += 64) _mm_prefetch(first + offset[r] * element + i, _MM_HINT_T0);
+  };
+  fetch(s.out, table.out);
+  if (s.residual.present()) fetch(s.residual, table.residual);
+}
+
 // --- prologue ---------------------------------------------------------------------------------------------------------
 
 // Prologue of gemm and matmul: rows of a matrix.
@@ -299,9 +313,10 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
               _mm_prefetch(next + i, _MM_HINT_T1);
             alignas(64) Sum one_tile[kMr * kNr];
             Sum* tile = one_block ? one_tile : sums + ((panel - n) * tiles + t) * kMr * kNr;
+            const int64_t tile_rows = smaller(kMr, block_rows - t * kMr);
+            if (k_end == p.k) prefetch_tile(store, table, t * kMr, tile_rows, panel);
             (t + 1 < tiles ? full : last)(a + t * kMr * Core::kLda, w, depth, tile, k > 0);
             if (k_end < p.k) continue;
-            const int64_t tile_rows = smaller(kMr, block_rows - t * kMr);
             store_tile(store, table, finish_sums(prologue, tile, t * kMr, tile_rows, panel), t * kMr, tile_rows, panel);
           }
         }
