@@ -329,15 +329,15 @@ struct Meanwhile {
 
 // --- the products -----------------------------------------------------------------------------------------------------
 
-// sums [32 or 16, 32] = (accumulate ? sums : 0) + Σ_i a[offset[i] + row][32] · w[i][32][32]
-template <bool kBoth>
+// sums [32 or 16, 32 or 16] = (accumulate ? sums : 0) + Σ_i a[offset[i] + row][32] · w[i][32][32]
+template <bool kBoth, bool kWide>
 void multiply(const bf16_t* a, const int64_t* offset, int64_t n, const bf16_t* w, float* sums, bool accumulate) {
-  gemm_amx::begin_sums<kBoth>(sums, accumulate);
+  gemm_amx::begin_sums<kBoth, kWide>(sums, accumulate);
   const char* weights = reinterpret_cast<const char*>(w);
   for (int64_t i = 0; i < n; ++i, weights += gemm_amx::kStepOfWeights)
-    gemm_amx::step<gemm_amx_bf16::Pairs, kBoth>(reinterpret_cast<const char*>(a + offset[i]), 64, weights,
-                                                weights + 1024, 64);
-  gemm_amx::end_sums<kBoth>(sums);
+    gemm_amx::step<gemm_amx_bf16::Pairs, kBoth, kWide>(reinterpret_cast<const char*>(a + offset[i]), 64, weights,
+                                                       weights + 1024, 64);
+  gemm_amx::end_sums<kBoth, kWide>(sums);
 }
 
 // The offsets of all taps of `planes` planes, in the order of the weights.
@@ -350,14 +350,16 @@ void tap_offsets(const Blocking& b, int phase, int64_t planes, int64_t* offset) 
     }
 }
 
-// All tiles of a block, for one item and group of planes.
+// All tiles of a block, for one item and group of planes. Wide: more than 16 output channels.
 void multiply_block(const Blocking& b, int64_t pieces, const bf16_t* a, const int64_t* offset, int64_t n,
-                    const bf16_t* w, float* sums, bool accumulate, Meanwhile& meanwhile) {
+                    const bf16_t* w, bool wide, float* sums, bool accumulate, Meanwhile& meanwhile) {
+  const auto whole = wide ? multiply<true, true> : multiply<true, false>;
+  const auto half = wide ? multiply<false, true> : multiply<false, false>;
   for (int64_t piece = 0; piece < pieces; ++piece, a += b.piece_positions * kPlane)
     for (int64_t t = 0; t < b.tiles; ++t, sums += kMr * kNr) {
       meanwhile.fetch();
       const bool both = t + 1 < b.tiles || b.last > 16;
-      (both ? multiply<true> : multiply<false>)(a + t * kMr * kPlane, offset, n, w, sums, accumulate);
+      (both ? whole : half)(a + t * kMr * kPlane, offset, n, w, sums, accumulate);
     }
 }
 
@@ -437,30 +439,39 @@ size_t weight_bytes(const KernelCall& call, bool subpixel) {
   return size_t(b.items() * b.planes * b.weight_elements()) * sizeof(bf16_t);
 }
 
+// One output channel [C][3][3] (or [C][1][1]) into lane `lane` of an item.
+template <typename From>
+void pack_channel(const Blocking& b, bool subpixel, int phase, const From* weight, int64_t lane, bf16_t* to) {
+  const int64_t count = subpixel ? 9 : b.taps;
+  to += lane / 16 * kPlane * 16 + lane % 16 * 2;
+  for (int64_t c = 0; c < b.C; ++c, weight += count) {
+    float stored[9];
+    for (int64_t tap = 0; tap < count; ++tap) stored[tap] = to_float(weight[tap]);
+    bf16_t* pair = to + c / kPlane * b.weight_elements() + c % kPlane / 2 * 32 + c % 2;
+    for (int tap = 0; tap < b.taps; ++tap)
+      pair[tap * kPlane * kNr] = to_bf16(subpixel ? subpixel::weight(stored, phase, tap) : stored[tap]);
+  }
+}
+
 // [phase][panel][plane][tap][half of the panel][16 pairs of channels][16 output channels][2]: a tile's second operand is 1 KB.
 void pack_weights(const KernelCall& call, std::span<const TensorView> parts, bool subpixel, void* packed,
                   const Team& team) {
   const Blocking b = blocking_of(call, subpixel, 1);
+  const int64_t of_channel = b.C * (subpixel ? 9 : b.taps);
   const auto [first, last] = team.range(b.items());
   for (int64_t item = first; item < last; ++item) {
     bf16_t* to = static_cast<bf16_t*>(packed) + item * b.planes * b.weight_elements();
     memset(to, 0, size_t(b.planes * b.weight_elements()) * sizeof(bf16_t));
+    const int phase = int(item / b.panels);
     for (int64_t lane = 0; lane < kNr; ++lane) {
       int64_t n = item % b.panels * kNr + lane;
       if (n >= b.N) break;
       size_t part = 0;
       while (part + 1 < parts.size() && n >= parts[part].shape[0]) n -= parts[part++].shape[0];
-      for (int64_t c = 0; c < b.C; ++c) {
-        float stored[9];
-        const int64_t count = subpixel ? 9 : b.taps;
-        for (int64_t tap = 0; tap < count; ++tap)
-          convert_element(parts[part].data, parts[part].dtype, (n * b.C + c) * count + tap, stored, DType::f32, tap);
-        for (int tap = 0; tap < b.taps; ++tap) {
-          const float w = subpixel ? subpixel::weight(stored, int(item / b.panels), tap) : stored[tap];
-          const int64_t tile = (c / kPlane * b.taps + tap) * 2 + lane / 16, pair = c % kPlane / 2;
-          to[tile * kPlane * 16 + (pair * 16 + lane % 16) * 2 + c % 2] = to_bf16(w);
-        }
-      }
+      const TensorView& w = parts[part];
+      if (w.dtype == DType::f32) pack_channel(b, subpixel, phase, w.as<float>() + n * of_channel, lane, to);
+      if (w.dtype == DType::f16) pack_channel(b, subpixel, phase, w.as<f16_t>() + n * of_channel, lane, to);
+      if (w.dtype == DType::bf16) pack_channel(b, subpixel, phase, w.as<bf16_t>() + n * of_channel, lane, to);
     }
   }
   team.sync();
@@ -502,6 +513,7 @@ void launch_call(const KernelCall& call, bool subpixel, const Team& team) {
         const bf16_t* weights = static_cast<const bf16_t*>(call.packed) + item * b.planes * b.weight_elements();
         tap_offsets(b, phase, b.group, offset);
         const int64_t rows = pieces * b.piece_height * b.piece_width;
+        const bool wide = b.N - item % b.panels * kNr > 16;
         Meanwhile meanwhile{next, table};
         meanwhile.input_lines = ceil_div(lines, (item_end - item_begin) * groups * tiles);
         meanwhile.store = last ? &part : nullptr;
@@ -515,7 +527,7 @@ void launch_call(const KernelCall& call, bool subpixel, const Team& team) {
           meanwhile.weights = reinterpret_cast<const char*>(weights + next_plane * b.weight_elements());
           meanwhile.weight_bytes = planes * b.weight_elements() * int64_t(sizeof(bf16_t));
           meanwhile.weight_part = round_up(ceil_div(meanwhile.weight_bytes, tiles), 64);
-          multiply_block(b, pieces, a + (plane - chunk) * b.plane_elements(), offset, planes * b.taps, w, sums,
+          multiply_block(b, pieces, a + (plane - chunk) * b.plane_elements(), offset, planes * b.taps, w, wide, sums,
                          plane > 0, meanwhile);
         }
         if (last) store_block(part, table, b, piece, pieces, sums, item % b.panels);

@@ -22,14 +22,10 @@ struct Pairs {
   using Sum = float;
   static constexpr int64_t kGroup = 2, kUnit = 32;
 
-  static void upper_products() {
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-  }
-  static void lower_products() {
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
+  static void upper_left() { _tile_dpbf16ps(0, 4, 6); }
+  static void upper_right() { _tile_dpbf16ps(1, 4, 7); }
+  static void lower_left() { _tile_dpbf16ps(2, 5, 6); }
+  static void lower_right() { _tile_dpbf16ps(3, 5, 7); }
 };
 
 struct Core : Pairs {

@@ -19,14 +19,10 @@ struct Fours {
   using Sum = int32_t;
   static constexpr int64_t kGroup = 4, kUnit = 64;
 
-  static void upper_products() {
-    _tile_dpbssd(0, 4, 6);
-    _tile_dpbssd(1, 4, 7);
-  }
-  static void lower_products() {
-    _tile_dpbssd(2, 5, 6);
-    _tile_dpbssd(3, 5, 7);
-  }
+  static void upper_left() { _tile_dpbssd(0, 4, 6); }
+  static void upper_right() { _tile_dpbssd(1, 4, 7); }
+  static void lower_left() { _tile_dpbssd(2, 5, 6); }
+  static void lower_right() { _tile_dpbssd(3, 5, 7); }
 };
 
 struct Core : Fours, int8_on_avx512::Cells<int8_t> {

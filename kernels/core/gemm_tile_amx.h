@@ -43,51 +43,47 @@ constexpr int64_t kMr = 32, kNr = 32;
 constexpr int64_t kStepBytes = 64;                    // of K, in one multiplication
 constexpr int64_t kStepOfWeights = kNr * kStepBytes;  // bytes
 
-// Tiles 0 to 3 are the sums [32, 32]: two and two side by side; the lower two only with kBoth.
-template <bool kBoth, typename Sum>
+// Tiles 0 to 3 are the sums [32, 32]: two and two side by side; the lower two only with kBoth, the right two only with kWide.
+template <bool kBoth, bool kWide = true, typename Sum>
 void begin_sums(const Sum* c, bool accumulate) {
   static_assert(sizeof(Sum) == 4);
   constexpr int64_t kRow = kNr * int64_t(sizeof(Sum));
   memory_is_read();
   if (accumulate) {
     _tile_loadd(0, c, kRow);
-    _tile_loadd(1, c + 16, kRow);
-    if (kBoth) {
-      _tile_loadd(2, c + 16 * kNr, kRow);
-      _tile_loadd(3, c + 16 * kNr + 16, kRow);
-    }
+    if (kWide) _tile_loadd(1, c + 16, kRow);
+    if (kBoth) _tile_loadd(2, c + 16 * kNr, kRow);
+    if (kBoth && kWide) _tile_loadd(3, c + 16 * kNr + 16, kRow);
   } else {
     _tile_zero(0);
-    _tile_zero(1);
-    if (kBoth) {
-      _tile_zero(2);
-      _tile_zero(3);
-    }
+    if (kWide) _tile_zero(1);
+    if (kBoth) _tile_zero(2);
+    if (kBoth && kWide) _tile_zero(3);
   }
 }
-template <bool kBoth, typename Sum>
+template <bool kBoth, bool kWide = true, typename Sum>
 void end_sums(Sum* c) {
   constexpr int64_t kRow = kNr * int64_t(sizeof(Sum));
   _tile_stored(0, c, kRow);
-  _tile_stored(1, c + 16, kRow);
-  if (kBoth) {
-    _tile_stored(2, c + 16 * kNr, kRow);
-    _tile_stored(3, c + 16 * kNr + 16, kRow);
-  }
+  if (kWide) _tile_stored(1, c + 16, kRow);
+  if (kBoth) _tile_stored(2, c + 16 * kNr, kRow);
+  if (kBoth && kWide) _tile_stored(3, c + 16 * kNr + 16, kRow);
 }
 
 // sums += a [32, one step] (row stride row_a bytes) · the weights at w and, for channels 16 to 31, at `right`, whose rows are row_w
 // bytes apart. Math is what a core multiplies with: its Cell and Sum, and the instructions (which take numbers, not expressions)
-// upper_products(), tiles 0 += 4 · 6 and 1 += 4 · 7, and lower_products(), 2 += 5 · 6 and 3 += 5 · 7.
-template <typename Math, bool kBoth>
+// upper_left(), tiles 0 += 4 · 6, upper_right(), 1 += 4 · 7, lower_left(), 2 += 5 · 6, and lower_right(), 3 += 5 · 7.
+template <typename Math, bool kBoth, bool kWide = true>
 void step(const char* a, int64_t row_a, const char* w, const char* right, int64_t row_w) {
   _tile_loadd(6, w, row_w);
   _tile_stream_loadd(4, a, row_a);
-  _tile_loadd(7, right, row_w);
-  Math::upper_products();
+  if (kWide) _tile_loadd(7, right, row_w);
+  Math::upper_left();
+  if (kWide) Math::upper_right();
   if (kBoth) {
     _tile_stream_loadd(5, a + 16 * row_a, row_a);
-    Math::lower_products();
+    Math::lower_left();
+    if (kWide) Math::lower_right();
   }
 }
 
