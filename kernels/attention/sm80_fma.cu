@@ -27,9 +27,9 @@ struct Params {
   bool causal;
 };
 
-// kColumns: of the output, to a lane.
+// kColumns: of the output, to a lane. The blocks of an SM are asked for so that ptxas does not spill for more.
 template <typename T, int kColumns>
-__global__ void __launch_bounds__(kThreads) attention(const __grid_constant__ Params<T> p) {
+__global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 8 : 4) attention(const __grid_constant__ Params<T> p) {
   constexpr int kPadded = kColumns * kWarp;
   const Shared<float> of_q = shared_array<float, kQueries * kPadded, 0>(),
                       of_k = shared_array<float, kWarp * kKeyPitch, 1>();
