@@ -7,9 +7,7 @@ namespace {
 using namespace direct_on_amx;
 
 const char* reject(const KernelCall& call) { return reject_call(call, false); }
-size_t scratch_bytes(const KernelCall& call, int team) {
-  return size_t(team) * blocking_of(call, false, team).member_bytes();
-}
+size_t scratch_bytes(const KernelCall& call, int team) { return team_scratch_bytes(call, false, team); }
 size_t packed_bytes(const KernelCall& call) { return weight_bytes(call, false); }
 void pack(const KernelCall& call, std::span<const TensorView> parts, void* packed, const Team& team) {
   pack_weights(call, parts, false, packed, team);

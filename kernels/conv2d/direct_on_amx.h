@@ -24,6 +24,9 @@
 // convolution on blocked channels.
 #pragma once
 
+#include <atomic>
+#include <tuple>
+
 #include "kernels/conv2d/attributes.h"
 #include "kernels/conv2d/subpixel.h"
 #include "kernels/core/gemm_core_amx_bf16.h"
@@ -477,6 +480,41 @@ void pack_weights(const KernelCall& call, std::span<const TensorView> parts, boo
   team.sync();
 }
 
+// The blocks of pieces that a member computes. Where the team shares out pieces alone, each takes the next when it has done one: of
+// two cores one may be three times as fast as the other beside a neighbour, and would wait for it. What a block's bits are
+// does not depend on who computes it.
+class Blocks {
+ public:
+  Blocks(const Blocking& b, const Team& team, void* counter)
+      : block_(b.block), shared_(b.by_panels == 1 && team.count > 1), taken_(*static_cast<int64_t*>(counter)) {
+    const Team rows = {int(team.index / b.by_panels), int(b.by_pieces), nullptr};
+    std::tie(at_, end_) = rows.range(b.pieces);
+    if (!shared_) return;
+    end_ = b.pieces;
+    if (team.index == 0) taken_.store(0, std::memory_order_relaxed);
+    team.sync();
+  }
+  int64_t end() const { return end_; }
+  // The first piece of the next block; end() or more after the last.
+  int64_t take() {
+    if (shared_) return taken_.fetch_add(1, std::memory_order_relaxed) * block_;
+    const int64_t first = at_;
+    at_ += block_;
+    return first;
+  }
+
+ private:
+  int64_t block_, at_ = 0, end_ = 0;
+  bool shared_;
+  std::atomic_ref<int64_t> taken_;
+};
+
+constexpr size_t kCounterBytes = 64;  // of the scratch, before the members' parts
+
+size_t team_scratch_bytes(const KernelCall& call, bool subpixel, int team) {
+  return kCounterBytes + size_t(team) * blocking_of(call, subpixel, team).member_bytes();
+}
+
 void launch_call(const KernelCall& call, bool subpixel, const Team& team) {
   const gemm_amx::Tiles registers;
   const Blocking b = blocking_of(call, subpixel, team.count);
@@ -485,24 +523,25 @@ void launch_call(const KernelCall& call, bool subpixel, const Team& team) {
                        .row_bias = call.in[Conv2dAttrs::kRowBias],
                        .residual = call.in[Conv2dAttrs::kResidual],
                        .activation = conv2d_attributes(call).epilogue.activation};
-  const Team rows = {int(team.index / b.by_panels), int(b.by_pieces), nullptr};
   const Team columns = {int(team.index % b.by_panels), int(b.by_panels), nullptr};
-  const auto [piece_begin, piece_end] = rows.range(b.pieces);
   const auto [item_begin, item_end] = columns.range(b.items());
-  bf16_t* a = reinterpret_cast<bf16_t*>(static_cast<char*>(call.scratch) + size_t(team.index) * b.member_bytes());
+  char* own = static_cast<char*>(call.scratch) + kCounterBytes + size_t(team.index) * b.member_bytes();
+  bf16_t* a = reinterpret_cast<bf16_t*>(own);
   float* all_sums = reinterpret_cast<float*>(a + b.chunk * b.plane_elements());
   RowTable<Rows> table;
   int64_t offset[kMaxGroup];
-  for (int64_t piece = piece_begin; piece < piece_end; piece += b.block) {
-    const int64_t pieces = smaller(b.block, piece_end - piece), tiles = pieces * b.tiles;
+  Blocks blocks(b, team, call.scratch);
+  for (int64_t piece = blocks.take(), next_piece; piece < blocks.end(); piece = next_piece) {
+    next_piece = blocks.take();
+    const int64_t pieces = smaller(b.block, blocks.end() - piece), tiles = pieces * b.tiles;
     for (int64_t chunk = 0; chunk < b.planes; chunk += b.chunk) {
       const int64_t chunk_end = smaller(chunk + b.chunk, b.planes), groups = ceil_div(chunk_end - chunk, b.group);
       const bool last = chunk_end == b.planes;
       for (int64_t i = 0; i < pieces; ++i)
         copy_piece(call, b, piece + i, chunk, chunk_end, a + i * b.piece_positions * kPlane);
-      NextInput next =
-          last ? NextInput(call, b, piece + pieces, smaller(b.block, piece_end - piece - pieces), 0, b.chunk)
-               : NextInput(call, b, piece, pieces, chunk_end, smaller(chunk_end + b.chunk, b.planes));
+      const int64_t left = blocks.end() - next_piece;  // none: nothing is fetched
+      NextInput next = last ? NextInput(call, b, next_piece, left > 0 ? smaller(b.block, left) : 0, 0, b.chunk)
+                            : NextInput(call, b, piece, pieces, chunk_end, smaller(chunk_end + b.chunk, b.planes));
       const int64_t lines = pieces * b.piece_positions * b.chunk;  // about
       for (int64_t item = item_begin; item < item_end; ++item) {
         const int phase = int(item / b.panels);
