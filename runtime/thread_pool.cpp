@@ -64,6 +64,7 @@ void ThreadPool::start(Function function, void* context) {
     function(context, Team{0, 1, nullptr});
     return;
   }
+  barrier_.restore_items();
   function_ = function;
   context_ = context;
   running_.store(count_ - 1, std::memory_order_relaxed);

@@ -238,8 +238,8 @@ void launch(const KernelCall& call, const Team& team) {
   const int64_t bytes = Scratch<Tile>::layout(t, nullptr, &w);
   Scratch<Tile>::layout(t, static_cast<char*>(call.scratch) + team.index * bytes, &w);
 
-  const auto [first, last] = team.range(B * NH * t.blocks);
-  for (int64_t item = first; item < last; ++item) {
+  Items items(team, B * NH * t.blocks);
+  for (int64_t item; (item = items.take()) < B * NH * t.blocks;) {
     const int64_t b = item / (NH * t.blocks), h = item / t.blocks % NH, begin = item % t.blocks * t.block;
     const int64_t rows = smaller(t.block, N - begin), groups = ceil_div(rows, kMr);
     const bf16_t* q_block = q.as<bf16_t>() + b * q.stride[0] + begin * q.stride[1] + h * t.D;

@@ -293,8 +293,8 @@ void run(const KernelCall& call, const Team& team) {
   Scratch::layout(t, kQueries, static_cast<float*>(call.scratch) + team.index * floats, &w);
   const float factor = attrs.scale * 1.44269504f;
 
-  const auto [first_item, last_item] = team.range(B * NH * t.blocks);
-  for (int64_t item = first_item; item < last_item; ++item) {
+  Items items(team, B * NH * t.blocks);
+  for (int64_t item; (item = items.take()) < B * NH * t.blocks;) {
     const int64_t b = item / (NH * t.blocks), h = item / t.blocks % NH, begin = item % t.blocks * t.block;
     const int64_t rows = smaller(t.block, N - begin), groups = ceil_div(rows, kQueries);
     const T* q_block = q.as<T>() + b * q.stride[0] + begin * q.stride[1] + h * D;

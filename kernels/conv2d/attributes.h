@@ -21,4 +21,11 @@ static inline ConvolutionNorm conv2d_norm(const KernelCall& call) {
   return {call.in[NormConv2dAttrs::kNorm], call.attributes<NormConv2dAttrs>().norm_activation};
 }
 
+// Pixel i of an enlarged line, in the source. Doubling, the usual case, spares the division.
+static inline int64_t source_pixel(int64_t i, int64_t size, int64_t enlarged) {
+  if (size == enlarged) return i;
+  if (2 * size == enlarged) return i >> 1;
+  return i * size / enlarged;
+}
+
 }  // namespace darkroom

@@ -3,6 +3,7 @@
 // but the core's block in L2; the nine taps of a 3×3 window find their pixels in the caches.
 #pragma once
 
+#include "kernels/conv2d/attributes.h"
 #include "kernels/core/gemm_int8.h"
 #include "kernels/core/reject.h"
 
@@ -46,13 +47,6 @@ static void begin(PixelWindows<Core>& p, int64_t first, int64_t rows) {
     y = 0;
     ++b;
   }
-}
-
-// Pixel i of an enlarged line, in the source. Doubling, the usual case, spares the division.
-static inline int64_t shrink(int64_t i, int64_t size, int64_t enlarged) {
-  if (size == enlarged) return i;
-  if (2 * size == enlarged) return i >> 1;
-  return i * size / enlarged;
 }
 
 // In int8, with the scale of each row's sample.
@@ -107,8 +101,8 @@ static void gather_tap(const Windows& p, const Source<Core>& s, int64_t ky, int6
       zero_run<Core>(block, n);
       continue;
     }
-    const int64_t pixel = shrink(y, p.height, p.enlarged_height) * s.view.stride[1] +
-                          shrink(x, p.width, p.enlarged_width) * s.view.stride[2];
+    const int64_t pixel = source_pixel(y, p.height, p.enlarged_height) * s.view.stride[1] +
+                          source_pixel(x, p.width, p.enlarged_width) * s.view.stride[2];
     copy_run(p, r, data + s.sample[r] + pixel, n, block);
   }
 }

@@ -65,12 +65,9 @@ static inline void normalize_pixel(const ConvolutionNorm& norm, int64_t b, int64
   }
 }
 
-// Pixel i of an enlarged line, in the source; -1 outside. Doubling, the usual case, spares the division.
+// As source_pixel(); -1 outside.
 static inline int64_t source_index(int64_t i, int64_t size, int64_t enlarged) {
-  if (i < 0 || i >= enlarged) return -1;
-  if (size == enlarged) return i;
-  if (2 * size == enlarged) return i >> 1;
-  return i * size / enlarged;
+  return i < 0 || i >= enlarged ? -1 : source_pixel(i, size, enlarged);
 }
 
 // n elements of one pixel to f32.

@@ -1,10 +1,10 @@
 // conv2d and norm_conv2d by Winograd's F(4×4, 3×3) on any instruction set: a quarter of the multiplications, in f32 (winograd4.h
 // has the algorithm and its error). A register tile is kRows tiles of the picture × a panel of kPanel output channels.
 //
-//   for each block of tiles (up to kMaxBlock, of all samples):
+//   for each block of tiles (up to kMaxBlock, of all samples):     a crew's: the team's, or where there are many each member's own
 //     for each chunk of channels:
-//       V [kc-block][group][36][kRows][kc]   the input's transform, shared by the team; a strip of pixels at a time in L1
-//       for each kPanels panels:                              this member's part of panels × sub-blocks
+//       V [kc-block][group][36][kRows][kc]   the input's transform, shared by the crew; a strip of pixels at a time in L1
+//       for each kPanels panels:                              as members take them, or panels × sub-blocks
 //         for each kc-block:
 //           U [kPanels][36][kc][kPanel]      the weights' transform: made here, used for all tiles of the block, then forgotten
 //           for each sub-block of kSubGroups groups:
@@ -40,9 +40,11 @@ namespace darkroom::winograd4 {
 //   set(x), fmadd(a, b, c), fnmadd(a, b, c), min(a, b), max(a, b), activate(activation, v)
 //   low_bits_as_exponent(v) the lowest 9 bits of each lane moved to sign and exponent
 
-inline constexpr int64_t kFewTiles = 16;    // of a sample: from here down U is kept in L2
-inline constexpr int64_t kMaxKcFew = 64;    // by a small kc
-inline constexpr int64_t kMaxV = 12 << 20;  // bytes of transformed input
+inline constexpr int64_t kFewTiles = 16;      // of a sample: from here down U is kept in L2
+inline constexpr int64_t kMaxKcFew = 64;      // by a small kc
+inline constexpr int64_t kMaxV = 12 << 20;    // bytes of transformed input
+inline constexpr int64_t kMaxOwnV = 6 << 20;  // and where each member has its own
+inline constexpr int64_t kOwnBlocks = 8;      // that each has then at least
 inline constexpr int64_t kStripTiles = 8, kStripPixels = kStripTiles * kTile + 2, kStripChannels = 32;
 
 static constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -80,10 +82,16 @@ struct Blocking {
     if (k_blocks == 1) return 1;
     return chunk == k_blocks ? subs : ceil_div(n_blocks * subs, team);
   }
-  int64_t shared_floats() const { return chunk * v_k_block(); }
+  int64_t v_floats() const { return chunk * v_k_block(); }
+  // Whether each member of a team computes whole blocks of its own: none waits for another.
+  bool apart(int team) const {
+    return team > 1 && chunk == k_blocks && v_floats() * int64_t(sizeof(float)) <= kMaxOwnV &&
+           ceil_div(tiles, block) >= kOwnBlocks * team;
+  }
   int64_t member_floats(int team) const {
     return kPanels * u_panel() + m_kept(team) * m_sub() + kWindow * kStripPixels * kStripChannels;
   }
+  int64_t floats(int team) const { return (apart(team) ? team : 1) * v_floats() + team * member_floats(team); }
 };
 
 template <typename Simd>
@@ -209,13 +217,14 @@ struct Convolution {
 
   Convolution(const KernelCall& c, const Team& team)
       : call(c), b(blocking_of<Simd>(c)), picture(pixel_strip::picture_of(c)) {
-    v = static_cast<float*>(call.scratch);
-    u = v + b.shared_floats() + team.index * b.member_floats(team.count);
+    float* all_v = static_cast<float*>(call.scratch);
+    v = all_v + (b.apart(team.count) ? team.index * b.v_floats() : 0);
+    u = all_v + (b.apart(team.count) ? team.count : 1) * b.v_floats() + team.index * b.member_floats(team.count);
     m = u + kPanels * b.u_panel();
     strip = m + b.m_kept(team.count) * b.m_sub();
   }
 
-  void transform_inputs(const Tiles& tiles, int64_t k_begin, int64_t k_end, const Team& team) const;
+  void transform_inputs(const Tiles& tiles, int64_t k_begin, int64_t k_end, const Team& crew) const;
   template <typename W>
   void transform_weights(int64_t n_block, int64_t k_block) const;
   int64_t weight_row() const { return kTaps * kPanel * int64_t(dtype_size(call.in[Conv2dAttrs::kWeight].dtype)); }
@@ -224,12 +233,15 @@ struct Convolution {
                 float* sums, const char* next) const;
   template <typename Out>
   void store(const Tiles& tiles, int64_t sub, int64_t n_block, const float* sums) const;
+  void compute(const Tiles& tiles, int64_t n_block, int64_t sub_begin, int64_t sub_end, int64_t k_begin, int64_t k_end,
+               int64_t kept) const;
+  void run_block(const Tiles& tiles, const Team& crew) const;
   void run(const Team& team) const;
 };
 
-// V of k-blocks [k_begin, k_end): the team shares runs of tiles × strips of channels.
+// V of k-blocks [k_begin, k_end): the crew shares runs of tiles × strips of channels.
 template <typename Simd>
-void Convolution<Simd>::transform_inputs(const Tiles& tiles, int64_t k_begin, int64_t k_end, const Team& team) const {
+void Convolution<Simd>::transform_inputs(const Tiles& tiles, int64_t k_begin, int64_t k_end, const Team& crew) const {
   const Conv2dAttrs& attrs = conv2d_attributes(call);
   const int64_t strips = ceil_div(b.kc, kStripChannels), work = (k_end - k_begin) * strips;
   // Runs of neighbours in a line of tiles, of at most kStripTiles.
@@ -241,12 +253,11 @@ void Convolution<Simd>::transform_inputs(const Tiles& tiles, int64_t k_begin, in
     for (int64_t t = tiles.group_begin(g); t < tiles.group_begin(g + 1); ++t)
       place[t] = (g * kPoints * kRows + t - tiles.group_begin(g)) * b.v_stride;
 
-  const auto [first, last] = team.range(runs * work);
-  for (int64_t item = first; item < last; ++item) {
+  const auto transform_strip = [&](int64_t item) {
     const int64_t run = item / work, k_block = k_begin + item % work / strips;
     const int64_t c0 = item % strips * kStripChannels, begin = k_block * b.kc + c0;
     const int64_t n = smaller(smaller(kStripChannels, b.kc - c0), b.C - begin);
-    if (n <= 0) continue;
+    if (n <= 0) return;
     const int64_t t = run_first[run], count = (run + 1 < runs ? run_first[run + 1] : tiles.first + tiles.count) - t;
     const int64_t sample = t / (b.tiles_y * b.tiles_x), y = t / b.tiles_x % b.tiles_y, x = t % b.tiles_x;
     const int64_t pixels = count * kTile + 2;
@@ -257,7 +268,12 @@ void Convolution<Simd>::transform_inputs(const Tiles& tiles, int64_t k_begin, in
       for (int64_t c = 0; c < n; c += kLanes)
         transform_input<Simd>(strip + i * kTile * kStripChannels + c, pixels * kStripChannels, kStripChannels,
                               to + place[t + i - tiles.first] + c, kRows * b.v_stride);
-  }
+  };
+  constexpr int64_t kStrips = 4;  // at a time
+  const int64_t total = runs * work;
+  Items items(crew, ceil_div(total, kStrips));
+  for (int64_t i; (i = items.take() * kStrips) < total;)
+    for (int64_t item = i; item < smaller(i + kStrips, total); ++item) transform_strip(item);
 }
 
 template <typename Simd>
@@ -368,46 +384,70 @@ void Convolution<Simd>::store(const Tiles& tiles, int64_t sub, int64_t n_block, 
     }
 }
 
+// Sub-blocks [sub_begin, sub_end) of a block of panels, from k-blocks [k_begin, k_end), whose V exists. Their sums are kept from place
+// `kept` on.
 template <typename Simd>
-void Convolution<Simd>::run(const Team& team) const {
+void Convolution<Simd>::compute(const Tiles& tiles, int64_t n_block, int64_t sub_begin, int64_t sub_end,
+                                int64_t k_begin, int64_t k_end, int64_t kept) const {
   const DType weight = call.in[Conv2dAttrs::kWeight].dtype;
-  for (int64_t from = 0; from < b.tiles; from += b.block) {
-    const Tiles tiles(b, from);
-    const auto [first, last] = team.range(b.n_blocks * tiles.subs);
-    for (int64_t k_begin = 0; k_begin < b.k_blocks; k_begin += b.chunk) {
-      const int64_t k_end = smaller(k_begin + b.chunk, b.k_blocks);
-      transform_inputs(tiles, k_begin, k_end, team);
-      team.sync();
-      for (int64_t item = first; item < last;) {
-        const int64_t n_block = item / tiles.subs, sub_begin = item % tiles.subs;
-        const int64_t sub_end = smaller(sub_begin + last - item, tiles.subs);
-        const int64_t panels = smaller(kPanels, b.panels - n_block * kPanels);
-        for (int64_t k_block = k_begin; k_block < k_end; ++k_block) {
-          if (weight == DType::bf16)
-            transform_weights<bf16_t>(n_block, k_block);
-          else if (weight == DType::f16)
-            transform_weights<f16_t>(n_block, k_block);
-          else
-            transform_weights<float>(n_block, k_block);
-          for (int64_t sub = sub_begin; sub < sub_end; ++sub) {
-            const int64_t kept = b.k_blocks == 1 ? 0 : b.chunk == b.k_blocks ? sub : item - first + sub - sub_begin;
-            float* sums = m + kept * b.m_sub();
-            // The deep layers' weights come from memory, and so little is done with each that it must not be waited for.
-            const bool ends = k_block + 1 == k_end;
-            const bool fetch = b.few && sub + 1 == sub_end && !(ends && n_block + 1 == b.n_blocks);
-            const char* next = fetch ? weights_of(n_block + ends, ends ? k_begin : k_block + 1) : nullptr;
-            multiply(tiles, sub, v + (k_block - k_begin) * b.v_k_block(), smaller(b.kc, b.C - k_block * b.kc), panels,
-                     k_block > 0, sums, next);
-            if (k_block + 1 < b.k_blocks) continue;
-            call.out.dtype == DType::bf16 ? store<bf16_t>(tiles, sub, n_block, sums)
-                                          : store<float>(tiles, sub, n_block, sums);
-          }
-        }
-        item += sub_end - sub_begin;
-      }
-      team.sync();  // V is about to be overwritten
+  const int64_t panels = smaller(kPanels, b.panels - n_block * kPanels);
+  for (int64_t k_block = k_begin; k_block < k_end; ++k_block) {
+    if (weight == DType::bf16)
+      transform_weights<bf16_t>(n_block, k_block);
+    else if (weight == DType::f16)
+      transform_weights<f16_t>(n_block, k_block);
+    else
+      transform_weights<float>(n_block, k_block);
+    for (int64_t sub = sub_begin; sub < sub_end; ++sub) {
+      float* sums = m + (b.k_blocks == 1 ? 0 : kept + sub - sub_begin) * b.m_sub();
+      // The deep layers' weights come from memory, and so little is done with each that it must not be waited for.
+      const bool ends = k_block + 1 == k_end;
+      const bool fetch = b.few && sub + 1 == sub_end && !(ends && n_block + 1 == b.n_blocks);
+      const char* next = fetch ? weights_of(n_block + ends, ends ? k_begin : k_block + 1) : nullptr;
+      multiply(tiles, sub, v + (k_block - k_begin) * b.v_k_block(), smaller(b.kc, b.C - k_block * b.kc), panels,
+               k_block > 0, sums, next);
+      if (k_block + 1 < b.k_blocks) continue;
+      call.out.dtype == DType::bf16 ? store<bf16_t>(tiles, sub, n_block, sums)
+                                    : store<float>(tiles, sub, n_block, sums);
     }
   }
+}
+
+template <typename Simd>
+void Convolution<Simd>::run_block(const Tiles& tiles, const Team& crew) const {
+  for (int64_t k_begin = 0; k_begin < b.k_blocks; k_begin += b.chunk) {
+    const int64_t k_end = smaller(k_begin + b.chunk, b.k_blocks);
+    transform_inputs(tiles, k_begin, k_end, crew);
+    crew.sync();
+    if (b.chunk == b.k_blocks) {
+      // Whole blocks of panels, so that their U is made once; where these are few, parts of them.
+      const int64_t parts = crew.count == 1 || b.n_blocks >= 4 * crew.count ? 1 : tiles.subs;
+      Items items(crew, b.n_blocks * parts);
+      for (int64_t item; (item = items.take()) < b.n_blocks * parts;)
+        compute(tiles, item / parts, item % parts * tiles.subs / parts, (item % parts + 1) * tiles.subs / parts,
+                k_begin, k_end, 0);
+    } else {
+      // Sums stay with the member that began them.
+      const auto [first, last] = crew.range(b.n_blocks * tiles.subs);
+      for (int64_t item = first, next; item < last; item = next) {
+        next = smaller(last, (item / tiles.subs + 1) * tiles.subs);
+        compute(tiles, item / tiles.subs, item % tiles.subs, item % tiles.subs + next - item, k_begin, k_end,
+                item - first);
+      }
+    }
+    crew.sync();  // V is about to be overwritten
+  }
+}
+
+template <typename Simd>
+void Convolution<Simd>::run(const Team& team) const {
+  const int64_t blocks = ceil_div(b.tiles, b.block);
+  if (!b.apart(team.count)) {
+    for (int64_t block = 0; block < blocks; ++block) run_block(Tiles(b, block * b.block), team);
+    return;
+  }
+  Items own(team, blocks);
+  for (int64_t block; (block = own.take()) < blocks;) run_block(Tiles(b, block * b.block), Team{});
 }
 
 // --- the kernel -------------------------------------------------------------------------------------------------------
@@ -430,7 +470,7 @@ static const char* reject(const KernelCall& call) {
 template <typename Simd>
 static size_t scratch_bytes(const KernelCall& call, int team) {
   const Blocking<Simd> b = blocking_of<Simd>(call);
-  return size_t(b.shared_floats() + team * b.member_floats(team)) * sizeof(float);
+  return size_t(b.floats(team)) * sizeof(float);
 }
 
 template <typename Simd>

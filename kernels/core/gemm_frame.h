@@ -11,7 +11,7 @@
 //   weights   panels of kNr output channels, [panel][K / kGroup][kNr][kGroup]; kGroup is how many products a lane adds at
 //             once (1 in f32, 2 for pairs of bf16). With GEGLU a panel holds kNr/2 value channels and their gates, so
 //             that both halves meet in one tile.
-//   threads   a grid over rows × panels, chosen by split().
+//   threads   items of rows × panels, cut by partition().
 //
 // An output element is the sum over blocks of KC, in order, of sums of KC products, in order. KC follows from K and the
 // core alone: the bits of the result depend neither on the number of threads nor on what else is in the batch.
@@ -224,33 +224,52 @@ struct Product {
   DType weight_type = DType::f32;  // as it is stored
 };
 
-// A grid of rows × panels of members; this member's rectangle.
-struct Rectangle {
-  int64_t row_begin, row_end, panel_begin, panel_end;
+// The work as items that members take (Items of team.h): blocks of rows × groups of panels. Strips of panels follow each other, in a
+// strip blocks, in a block groups, so that a member's own items have rows or weights in common.
+struct Partition {
+  int64_t mc, blocks;    // rows of a block
+  int64_t strips;        // of panels
+  int64_t nc, groups;    // panels of a group; groups of a strip, at most
+  int64_t strip_panels;  // at most
+  int64_t kc, chunks;    // of K
+  bool holds;            // all chunks of a block of A at a time: it is gathered once for all groups
+
+  int64_t items() const { return strips * blocks * groups; }
 };
 
-// Takes the grid with the least estimated time for its largest rectangle, in cycles: arithmetic, copying A, and the part
+// Takes the grid of members with the least estimated time for the largest rectangle, in cycles: arithmetic, copying A, and the part
 // of reading the weights that arithmetic does not hide. Rows are split first where there are many of them; the deep layers
 // (few pixels, thousands of channels) split the channels, so that each weight is read from memory once.
 template <typename Core>
-static Rectangle split(const Product& p, const Team& team) {
-  const int64_t tiles = ceil_div(p.m, Core::kMr);
+static Partition partition(const Product& p, int team) {
+  constexpr int64_t kMr = Core::kMr;
+  const int64_t tiles = ceil_div(p.m, kMr);
   const double read = 0.1 * double(panel_bytes<Core>(p.k, p.weight_type)) / double(p.k);
-  int64_t best_rows = 1;
+  int64_t by_rows = 1;
   double best_cost = 0;
-  for (int64_t by_rows = 1; by_rows <= team.count; ++by_rows) {
-    if (team.count % by_rows != 0) continue;
-    const int64_t by_panels = team.count / by_rows;
-    const int64_t rows = ceil_div(tiles, by_rows) * Core::kMr;
-    const double panels = double(ceil_div(p.panels, by_panels));
+  for (int64_t i = 1; i <= team; ++i) {
+    if (team % i != 0) continue;
+    const int64_t rows = ceil_div(tiles, i) * kMr;
+    const double panels = double(ceil_div(p.panels, team / i));
     const double cost = double(rows) * panels * Core::kCycles + 0.3 * double(rows) +
                         double(ceil_div(rows, Core::kMaxMc)) * panels * read;
-    if (by_rows == 1 || cost < best_cost) best_cost = cost, best_rows = by_rows;
+    if (i == 1 || cost < best_cost) best_cost = cost, by_rows = i;
   }
-  const int64_t by_panels = team.count / best_rows;
-  const int64_t i = team.index / by_panels, j = team.index % by_panels;
-  return {smaller(p.m, tiles * i / best_rows * Core::kMr), smaller(p.m, tiles * (i + 1) / best_rows * Core::kMr),
-          p.panels * j / by_panels, p.panels * (j + 1) / by_panels};
+  Partition d;
+  d.kc = even_block(p.k, Core::kMaxKc, Core::kUnit > 8 ? Core::kUnit : 8);
+  d.chunks = ceil_div(p.k, d.kc);
+  d.strips = smaller(team / by_rows, p.panels);
+  d.strip_panels = ceil_div(p.panels, d.strips);
+  // Enough items that the last ones do not matter: smaller blocks, down to half, then smaller groups where A is held.
+  const int64_t rows = ceil_div(tiles, by_rows) * kMr, enough = team == 1 ? 1 : 8;
+  d.mc = even_block(rows, rows < 4 * Core::kMaxMc && team > 1 ? Core::kMaxMc / 2 : Core::kMaxMc, kMr);
+  d.blocks = ceil_div(p.m, d.mc);
+  d.holds = d.chunks * d.mc <= Core::kMaxMc;
+  const int64_t limit = d.chunks == 1 ? d.strip_panels : smaller(Core::kMaxNcPanels, d.strip_panels);
+  const int64_t wanted = d.holds ? ceil_div(d.strip_panels * ceil_div(d.blocks, by_rows), enough) : limit;
+  d.nc = even_block(d.strip_panels, smaller(limit, wanted > 2 ? wanted : 2), 1);
+  d.groups = ceil_div(d.strip_panels, d.nc);
+  return d;
 }
 
 // Work memory of one member: the block of A, and the partial sums where K takes more than one block.
@@ -272,15 +291,11 @@ template <typename Core, typename Prologue>
 static void run(const Product& p, const Store& store, Prologue& prologue, void* scratch, const Team& team) {
   using Cell = typename Core::Cell;
   using Sum = typename Core::Sum;
-  constexpr int64_t kMr = Core::kMr, kNr = Core::kNr, kUnit = Core::kUnit;
-  const Rectangle mine = split<Core>(p, team);
-  const int64_t rows = mine.row_end - mine.row_begin, panels = mine.panel_end - mine.panel_begin;
-  if (rows <= 0 || panels <= 0) return;
+  constexpr int64_t kMr = Core::kMr, kNr = Core::kNr;
+  if (p.m <= 0 || p.panels <= 0) return;
 
-  const int64_t kc = even_block(p.k, Core::kMaxKc, kUnit > 8 ? kUnit : 8), mc = even_block(rows, Core::kMaxMc, kMr);
-  const bool one_block = p.k <= Core::kMaxKc;
-  const int64_t nc = one_block ? panels : even_block(panels, Core::kMaxNcPanels, 1);
-  Cell* a =
+  const Partition d = partition<Core>(p, team.count);
+  Cell* const a =
       reinterpret_cast<Cell*>(static_cast<char*>(scratch) + size_t(team.index) * scratch_bytes_per_member<Core>(p.k));
   Sum* sums = reinterpret_cast<Sum*>(a + Core::kMaxMc * Core::kLda);
   const DType packed = Core::packed_type(p.weight_type);
@@ -290,35 +305,50 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
   if (store.out.dtype == DType::bf16) store_tile = Core::template store_tile<bf16_t>;
 
   RowTable<Core> table;
-  for (int64_t m = mine.row_begin; m < mine.row_end; m += mc) {
-    const int64_t block_rows = smaller(mc, mine.row_end - m), tiles = ceil_div(block_rows, kMr);
+  int64_t at = -1, gathered = 0;  // the block at hand, and how many of its chunks are held
+  Items items(team, d.items());
+  for (int64_t item; (item = items.take()) < d.items();) {
+    const int64_t strip = item / d.groups / d.blocks, block = item / d.groups % d.blocks;
+    const int64_t strip_begin = p.panels * strip / d.strips, strip_end = p.panels * (strip + 1) / d.strips;
+    const int64_t n = strip_begin + item % d.groups * d.nc, n_end = smaller(n + d.nc, strip_end);
+    const int64_t m = block * d.mc, block_rows = smaller(d.mc, p.m - m), tiles = ceil_div(block_rows, kMr);
+    if (n >= n_end) continue;
     const MicroKernel<Core> last = Core::micro_kernel(packed, block_rows - (tiles - 1) * kMr);
-    fill_row_table(store, m, block_rows, table);
-    begin(prologue, m, block_rows);
-    for (int64_t n = mine.panel_begin; n < mine.panel_end; n += nc) {
-      const int64_t n_end = smaller(n + nc, mine.panel_end);
-      for (int64_t k = 0; k < p.k; k += kc) {
-        const int64_t k_end = smaller(k + kc, p.k), depth = round_up(k_end - k, kUnit);
-        gather(prologue, k, k_end, a);
+    if (block != at) {
+      fill_row_table(store, m, block_rows, table);
+      begin(prologue, m, block_rows);
+      at = block;
+      gathered = 0;
+    }
+    for (int64_t chunk = 0; chunk < d.chunks; ++chunk) {
+      const int64_t k = chunk * d.kc, k_end = smaller(k + d.kc, p.k), depth = round_up(k_end - k, Core::kUnit);
+      Cell* const rows = d.holds ? a + chunk * d.mc * Core::kLda : a;
+      if (!d.holds || chunk == gathered) {
+        gather(prologue, k, k_end, rows);
         for (int64_t r = 0; k_end - k < depth && r < block_rows; ++r)  // the weights there are zeros: so must these be
-          memset(a + r * Core::kLda + (k_end - k), 0, size_t(depth - (k_end - k)) * sizeof(Cell));
-        for (int64_t panel = n; panel < n_end; ++panel) {
-          const char* w = static_cast<const char*>(p.weight) + size_t(panel) * panel_size + size_t(k) * k_size;
-          // The next block of weights comes to L2 meanwhile, a part with each tile: deep layers' weights come from memory.
-          const char* next =
-              panel + 1 < n_end ? w + panel_size : w - size_t(panel - n) * panel_size + size_t(kc) * k_size;
-          const int64_t bytes = depth * int64_t(k_size), fetch = round_up(ceil_div(bytes, tiles), 64);
-          for (int64_t t = 0; t < tiles; ++t) {
-            for (int64_t i = t * fetch; i < smaller((t + 1) * fetch, bytes); i += 64)
-              _mm_prefetch(next + i, _MM_HINT_T1);
-            alignas(64) Sum one_tile[kMr * kNr];
-            Sum* tile = one_block ? one_tile : sums + ((panel - n) * tiles + t) * kMr * kNr;
-            const int64_t tile_rows = smaller(kMr, block_rows - t * kMr);
-            if (k_end == p.k) prefetch_tile(store, table, t * kMr, tile_rows, panel);
-            (t + 1 < tiles ? full : last)(a + t * kMr * Core::kLda, w, depth, tile, k > 0);
-            if (k_end < p.k) continue;
-            store_tile(store, table, finish_sums(prologue, tile, t * kMr, tile_rows, panel), t * kMr, tile_rows, panel);
-          }
+          memset(rows + r * Core::kLda + (k_end - k), 0, size_t(depth - (k_end - k)) * sizeof(Cell));
+        gathered = chunk + 1;
+      }
+      for (int64_t panel = n; panel < n_end; ++panel) {
+        const char* w = static_cast<const char*>(p.weight) + size_t(panel) * panel_size + size_t(k) * k_size;
+        // The next block of weights comes to L2 meanwhile, a part with each tile: deep layers' weights come from memory.
+        const int64_t next_chunk = panel + 1 < n_end ? chunk : (chunk + 1) % d.chunks;
+        const int64_t next_panel = panel + 1 < n_end   ? panel + 1
+                                   : next_chunk > 0    ? n
+                                   : n_end < strip_end ? n_end
+                                                       : strip_begin;
+        const char* next =
+            static_cast<const char*>(p.weight) + size_t(next_panel) * panel_size + size_t(next_chunk * d.kc) * k_size;
+        const int64_t bytes = depth * int64_t(k_size), fetch = round_up(ceil_div(bytes, tiles), 64);
+        for (int64_t t = 0; t < tiles; ++t) {
+          for (int64_t i = t * fetch; i < smaller((t + 1) * fetch, bytes); i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
+          alignas(64) Sum one_tile[kMr * kNr];
+          Sum* tile = d.chunks == 1 ? one_tile : sums + ((panel - n) * tiles + t) * kMr * kNr;
+          const int64_t tile_rows = smaller(kMr, block_rows - t * kMr);
+          if (k_end == p.k) prefetch_tile(store, table, t * kMr, tile_rows, panel);
+          (t + 1 < tiles ? full : last)(rows + t * kMr * Core::kLda, w, depth, tile, chunk > 0);
+          if (k_end < p.k) continue;
+          store_tile(store, table, finish_sums(prologue, tile, t * kMr, tile_rows, panel), t * kMr, tile_rows, panel);
         }
       }
     }

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 #include "kernels/core/error.h"
 
 namespace darkroom {
@@ -21,6 +25,48 @@ TEST(ThreadPool, EveryMemberRunsOnceAndSynchronises) {
     }
     for (int sum : second) EXPECT_EQ(sum, 200 * threads);
   }
+}
+
+TEST(Items, EachIsTakenOnce) {
+  for (int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    for (int64_t n : {0, 1, 3, 64}) {
+      std::vector<std::atomic<int>> taken(size_t(n) + 1);
+      pool.run([&](const Team& team) {
+        for (int set = 0; set < 3; ++set) {
+          Items items(team, n);
+          for (int64_t item; (item = items.take()) < n;) ++taken[size_t(item)];
+          EXPECT_EQ(items.take(), n);
+          team.sync();
+        }
+      });
+      for (int64_t i = 0; i < n; ++i) EXPECT_EQ(taken[size_t(i)], 3) << i << " of " << n << ", " << threads;
+    }
+  }
+}
+
+// A member that stays with its first item leaves its others to the second, which does its own before.
+TEST(Items, OfASlowMemberAreTakenByTheOthers) {
+  ThreadPool pool(2);
+  std::vector<int64_t> order;
+  int64_t first = -1, last = -1;
+  std::atomic<bool> begun{false}, taken{false};
+  pool.run([&](const Team& team) {
+    Items items(team, 8);
+    if (team.index == 0) {
+      first = items.take();
+      begun = true;
+      while (!taken) std::this_thread::yield();
+      last = items.take();
+    } else {
+      while (!begun) std::this_thread::yield();
+      for (int64_t item; (item = items.take()) < 8;) order.push_back(item);
+      taken = true;
+    }
+  });
+  EXPECT_EQ(first, 0);
+  EXPECT_EQ(order, (std::vector<int64_t>{4, 5, 6, 7, 1, 2, 3}));
+  EXPECT_EQ(last, 8);
 }
 
 TEST(ThreadPool, RefusesNoThreads) { EXPECT_THROW(ThreadPool(0), Error); }
