@@ -1,6 +1,7 @@
 // What this machine can do at most, measured at start: the numbers that every kernel is held against.
 #pragma once
 
+#include "kernels/core/dtype.h"
 #include "runtime/thread_pool.h"
 
 namespace darkroom::bench {
@@ -13,5 +14,8 @@ struct Machine {
 
 // Takes about a second. Keeps to active_isa(), as the kernels do.
 Machine measure_machine(ThreadPool& pool);
+
+// FLOPs a second of all threads at this moment, in products of f32 or bf16: takes a millisecond.
+double peak_now(ThreadPool& pool, DType type);
 
 }  // namespace darkroom::bench

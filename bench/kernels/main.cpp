@@ -8,11 +8,13 @@
 #include <thread>
 
 #include "bench/common/model.h"
+#include "bench/kernels/alternate.h"
 #include "bench/kernels/gpu.h"
 #include "bench/kernels/layers.h"
 #include "bench/kernels/libraries.h"
 #include "bench/kernels/machine.h"
 #include "bench/kernels/operands.h"
+#include "kernels/core/error.h"
 #include "tools/common/run_main.h"
 
 namespace {
@@ -177,6 +179,18 @@ int run(int argc, char** argv) {
   app.add_flag("--no-libraries", no_libraries, "only the kernel table");
   app.add_flag("--no-check", no_check, "do not hold the output against ref before timing");
   app.add_flag("--ref", with_ref, "also the reference kernels, which take minutes on large layers");
+  bench::AlternateOptions alternating;
+  alternating.rounds = 0;
+  CLI::Option* rounds = app.add_option("--alternate", alternating.rounds,
+                                       "run the kernel that a plan takes and the libraries in turn, so many rounds, in "
+                                       "place of Google Benchmark; on the CPU")
+                            ->check(CLI::Range(1, 10000));
+  app.add_option("--filter", alternating.filter, "regular expression on the layers' names")->needs(rounds);
+  app.add_option("--variants", alternating.variants,
+                 "other kernels of ours; what follows is measured against the first")
+      ->delimiter(',')
+      ->needs(rounds);
+  app.add_option("--out", alternating.out, "result file")->needs(rounds);
   app.allow_extras();
   int exit_code = 0;
   if (!parse_arguments(app, argc, argv, &exit_code)) return exit_code;
@@ -205,6 +219,11 @@ int run(int argc, char** argv) {
   std::span<const bench::Library> libraries;
   if (!no_libraries) libraries = gpu ? bench::gpu_libraries() : bench::libraries(threads);
   const bench::Machine machine = gpu ? measure_gpu(*gpu, libraries) : bench::measure_machine(pool);
+  if (alternating.rounds > 0) {
+    if (gpu) throw usage_error("--alternate is for the CPU: leave out --device");
+    alternating.check = !no_check;
+    return bench::alternate(layers, libraries, pool, machine, alternating) == 0 ? 0 : 1;
+  }
   int wrong = 0;
   const Setup setup{pool, machine, !no_check, !no_libraries, &wrong};
   add_context(gpu.get(), machine, threads, "activations " + dtype + ", weights " + weights, libraries);

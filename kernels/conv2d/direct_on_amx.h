@@ -321,11 +321,12 @@ struct Kernel {
     const gemm_amx::Tiles registers;
     Convolution(call, kSubpixel, team).run(team);
   }
-  // 512 products a cycle at best, three fifths of it expected; positions that are not stored cost as much as others.
+  // 512 products a cycle at best, three fifths of it expected where taps share what was copied (1×1: less than the implicit GEMM's);
+  // positions that are not stored cost as much as others.
   static double cycles(const KernelCall& call) {
     const Blocking b = blocking_of(call, kSubpixel, 1);
     const double rows = double(b.pieces_y * b.pieces_x * (b.tiles * kMr - (b.last > 16 ? 0 : 16)));
-    return rows * double(b.planes * kPlane * b.taps) * double(b.outputs() * kNr) / (0.6 * 512);
+    return rows * double(b.planes * kPlane * b.taps) * double(b.outputs() * kNr) / ((b.taps == 1 ? 0.35 : 0.6) * 512);
   }
 
   static constexpr KernelDef definition(OpKind op) {

@@ -34,10 +34,14 @@ struct Core : Pairs {
   static constexpr int64_t kLda = kMaxKc + 32;  // 21 cache lines, odd, spreads the sets
   static constexpr int64_t kMaxMc = 512;        // 16 tiles
   static constexpr int64_t kMaxNcPanels = 12;   // 384 channels
-  static constexpr double kCycles = 0.1;        // 512 products a cycle at best
+  static constexpr int64_t kHeldRows = kMaxMc, kAbreast = 12, kAbreastOfSums = 1;
+  static constexpr bool kReadsRows = true;
+  static constexpr double kCycles = 0.1;  // 512 products a cycle at best
 
   static DType packed_type(DType) { return DType::bf16; }
-  static MicroKernel<Core> micro_kernel(DType, int64_t rows) { return gemm_amx::micro_kernel_of<Pairs, kLda>(rows); }
+  static MicroKernel<Core> micro_kernel(DType, int64_t rows, bool abreast) {
+    return abreast ? gemm_amx::row_kernel_of<Pairs, false>(rows) : gemm_amx::row_kernel_of<Pairs, true>(rows);
+  }
 
   static void copy(const bf16_t* from, int64_t n, bf16_t* to) { memcpy(to, from, size_t(n) * sizeof(bf16_t)); }
   static void copy(const float* from, int64_t n, bf16_t* to) {

@@ -31,10 +31,14 @@ struct Core : Fours, int8_on_avx512::Cells<int8_t> {
   static constexpr int64_t kLda = kMaxKc + 64;  // 21 cache lines, odd, spreads the sets
   static constexpr int64_t kMaxMc = 512;        // 16 tiles
   static constexpr int64_t kMaxNcPanels = 12;   // 384 channels
-  static constexpr double kCycles = 0.05;       // 1024 products a cycle at best
+  static constexpr int64_t kHeldRows = kMaxMc, kAbreast = 12, kAbreastOfSums = 1;
+  static constexpr bool kReadsRows = false;
+  static constexpr double kCycles = 0.05;  // 1024 products a cycle at best
 
   static DType packed_type(DType) { return DType::u8; }  // for its size
-  static MicroKernel<Core> micro_kernel(DType, int64_t rows) { return gemm_amx::micro_kernel_of<Fours, kLda>(rows); }
+  static MicroKernel<Core> micro_kernel(DType, int64_t rows, bool abreast) {
+    return abreast ? gemm_amx::micro_kernel_of<Fours, kLda, false>(rows) : gemm_amx::micro_kernel_of<Fours, kLda>(rows);
+  }
 
   template <typename Out>
   static void store_tile(const Store& s, const RowTable<Core>& table, const float* tile, int64_t row, int64_t rows,

@@ -143,10 +143,12 @@ struct Core {
   static constexpr int64_t kMaxKc = gemm_avx2::kMaxKc, kLda = gemm_avx2::kLda;
   static constexpr int64_t kMaxMc = 192;       // 32 tiles
   static constexpr int64_t kMaxNcPanels = 24;  // 384 channels
-  static constexpr double kCycles = 1;         // two fused multiply-adds, two a cycle
+  static constexpr int64_t kHeldRows = kMaxMc, kAbreast = 1, kAbreastOfSums = 1;
+  static constexpr bool kReadsRows = false;
+  static constexpr double kCycles = 1;  // two fused multiply-adds, two a cycle
 
   static DType packed_type(DType stored) { return stored; }
-  static MicroKernel<Core> micro_kernel(DType packed, int64_t rows) {
+  static MicroKernel<Core> micro_kernel(DType packed, int64_t rows, bool) {
     if (packed == DType::bf16) return micro_kernel_of<bf16_t>(rows);
     if (packed == DType::f16) return micro_kernel_of<f16_t>(rows);
     return micro_kernel_of<float>(rows);

@@ -58,11 +58,13 @@ struct Core {
   static constexpr int64_t kMaxKc = gemm_avx2_int8::kMaxKc, kLda = gemm_avx2_int8::kLda;
   static constexpr int64_t kMaxMc = 192;       // 32 tiles
   static constexpr int64_t kMaxNcPanels = 24;  // 384 channels
+  static constexpr int64_t kHeldRows = kMaxMc, kAbreast = 1, kAbreastOfSums = 1;
+  static constexpr bool kReadsRows = false;
   static constexpr double kCycles = 0.55;
   static constexpr int32_t kOffset = 0;
 
   static DType packed_type(DType) { return DType::u8; }  // for its size
-  static MicroKernel<Core> micro_kernel(DType, int64_t rows) {
+  static MicroKernel<Core> micro_kernel(DType, int64_t rows, bool) {
     switch (rows) {
       case 1:
         return gemm_avx2_int8::micro_kernel<1>;

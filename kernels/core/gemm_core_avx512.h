@@ -35,10 +35,12 @@ struct Core : F32 {
   static constexpr int64_t kMaxKc = 192;
   static constexpr int64_t kMaxMc = 252;       // 18 tiles
   static constexpr int64_t kMaxNcPanels = 12;  // 384 channels
-  static constexpr double kCycles = 2;         // two multiply-adds, one a cycle
+  static constexpr int64_t kHeldRows = 3 * kMaxMc, kAbreast = 12, kAbreastOfSums = 12;
+  static constexpr bool kReadsRows = false;
+  static constexpr double kCycles = 2;  // two multiply-adds, one a cycle
 
   static DType packed_type(DType stored) { return stored; }
-  static MicroKernel<Core> micro_kernel(DType packed, int64_t rows) {
+  static MicroKernel<Core> micro_kernel(DType packed, int64_t rows, bool) {
     if (packed == DType::bf16) return micro_kernel_of<bf16_t, F32>(rows);
     if (packed == DType::f16) return micro_kernel_of<f16_t, F32>(rows);
     return micro_kernel_of<float, F32>(rows);

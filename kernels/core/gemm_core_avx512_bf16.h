@@ -35,10 +35,12 @@ struct Core : Pairs {
   static constexpr int64_t kMaxKc = 768;
   static constexpr int64_t kMaxMc = 252;       // 18 tiles
   static constexpr int64_t kMaxNcPanels = 12;  // 384 channels
-  static constexpr double kCycles = 1;         // two instructions for two k, one a cycle
+  static constexpr int64_t kHeldRows = kMaxMc, kAbreast = 1, kAbreastOfSums = 1;
+  static constexpr bool kReadsRows = false;
+  static constexpr double kCycles = 1;  // two instructions for two k, one a cycle
 
   static DType packed_type(DType) { return DType::bf16; }
-  static MicroKernel<Core> micro_kernel(DType, int64_t rows) { return micro_kernel_of<bf16_t, Pairs>(rows); }
+  static MicroKernel<Core> micro_kernel(DType, int64_t rows, bool) { return micro_kernel_of<bf16_t, Pairs>(rows); }
   static void copy(const bf16_t* from, int64_t n, bf16_t* to) { memcpy(to, from, size_t(n) * sizeof(bf16_t)); }
   static void copy(const float* from, int64_t n, bf16_t* to) {
     for (int64_t i = 0; i < n; i += 16)

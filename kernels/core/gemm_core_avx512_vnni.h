@@ -39,10 +39,12 @@ struct Core : Fours, int8_on_avx512::Cells<uint8_t> {
   static constexpr int64_t kMaxKc = 1536;
   static constexpr int64_t kMaxMc = 252;       // 18 tiles
   static constexpr int64_t kMaxNcPanels = 12;  // 384 channels
-  static constexpr double kCycles = 0.5;       // two instructions for four k, one a cycle
+  static constexpr int64_t kHeldRows = kMaxMc, kAbreast = 1, kAbreastOfSums = 1;
+  static constexpr bool kReadsRows = false;
+  static constexpr double kCycles = 0.5;  // two instructions for four k, one a cycle
 
   static DType packed_type(DType) { return DType::u8; }  // for its size
-  static MicroKernel<Core> micro_kernel(DType, int64_t rows) { return micro_kernel_of<int8_t, Fours>(rows); }
+  static MicroKernel<Core> micro_kernel(DType, int64_t rows, bool) { return micro_kernel_of<int8_t, Fours>(rows); }
 
   template <typename Out>
   static void store_tile(const Store& s, const RowTable<Core>& table, const float* tile, int64_t row, int64_t rows,

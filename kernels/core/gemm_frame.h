@@ -22,10 +22,14 @@
 //   kMr, kNr                           the tile of the micro-kernel
 //   kGroup, kUnit                      as above; K is padded with zeros to whole units, a multiple of groups
 //   kMaxKc, kMaxMc, kMaxNcPanels       limits of the blocks: elements of K, rows, panels
+//   kHeldRows                          rows of copied A that there is room for, at least kMaxMc: of one block's several chunks of K
+//   kAbreast, kAbreastOfSums           how many panels are computed in turn for each tile of rows, so that what is stored lies together: where K
+//                                      is one block, and in the last of several. 1: a panel of weights stays in L1 for all rows
 //   kLda                               cells from one row of the copied A to the next
 //   kCycles                            estimated cycles for one row of one panel and one k
 //   packed_type(stored)                the type that weights of a stored type are packed in
-//   micro_kernel(packed, rows)         for tiles of 1 to kMr rows, a MicroKernel<Core>
+//   kReadsRows                         whether it can read rows of A where they lie; it does where they lie evenly and K is one block
+//   micro_kernel(packed, rows, abreast)   for tiles of 1 to kMr rows, a MicroKernel<Core>; where panels change with every tile or not
 //   copy(from, n, to)                  n elements, f32 or bf16, to cells (not in int8: gemm_int8.h)
 //   store_tile<Out>(store, table, tile, row, rows, panel)    the epilogue of a tile
 //
@@ -57,8 +61,14 @@ inline constexpr bool kInt8 = std::is_same_v<typename Core::Sum, int32_t>;
 
 // c [rows, kNr] = (accumulate ? c : 0) + a [rows, k] (row stride kLda) · w [k / kGroup, kNr, kGroup]; k is a multiple of kUnit.
 template <typename Core>
-using MicroKernel = void (*)(const typename Core::Cell* a, const void* w, int64_t k, typename Core::Sum* c,
-                             bool accumulate);
+using MicroKernelOf = void (*)(const typename Core::Cell* a, const void* w, int64_t k, typename Core::Sum* c,
+                               bool accumulate);
+// The same with rows of A `stride` cells apart; it may read sixteen rows where there are fewer.
+template <typename Core>
+using RowKernelOf = void (*)(const typename Core::Cell* a, int64_t stride, const void* w, int64_t k,
+                             typename Core::Sum* c, bool accumulate);
+template <typename Core>
+using MicroKernel = std::conditional_t<Core::kReadsRows, RowKernelOf<Core>, MicroKernelOf<Core>>;
 
 // --- weights ----------------------------------------------------------------------------------------------------------
 
@@ -192,6 +202,17 @@ static void prefetch_tile(const Store& s, const RowTable<Core>& table, int64_t r
 
 // --- prologue ---------------------------------------------------------------------------------------------------------
 
+// All rows of A where they need no gathering: `stride` cells apart, in the type of a cell. Null where they do.
+template <typename Core>
+struct LyingRows {
+  const typename Core::Cell* first = nullptr;
+  int64_t stride = 0;
+};
+template <typename Core, typename Prologue>
+static LyingRows<Core> lying_rows(const Prologue&) {
+  return {};
+}
+
 // Prologue of gemm and matmul: rows of a matrix.
 template <typename Core>
 struct MatrixRows {
@@ -203,6 +224,11 @@ template <typename Core>
 static void begin(MatrixRows<Core>& p, int64_t first, int64_t rows) {
   p.rows = rows;
   row_offsets(p.a, first, rows, p.offset);
+}
+template <typename Core>
+static LyingRows<Core> lying_rows(const MatrixRows<Core>& p) {
+  if (!std::is_same_v<typename Core::Cell, bf16_t> || p.a.dtype != DType::bf16 || !p.a.rows_uniform()) return {};
+  return {static_cast<const typename Core::Cell*>(p.a.data), p.a.row_stride()};
 }
 template <typename Core>
 static void gather(const MatrixRows<Core>& p, int64_t k_begin, int64_t k_end, typename Core::Cell* block) {
@@ -260,11 +286,12 @@ static Partition partition(const Product& p, int team) {
   d.chunks = ceil_div(p.k, d.kc);
   d.strips = smaller(team / by_rows, p.panels);
   d.strip_panels = ceil_div(p.panels, d.strips);
-  // Enough items that the last ones do not matter: smaller blocks, down to half, then smaller groups where A is held.
+  // Enough items that the last ones do not matter: smaller blocks, down to half, where members share out rows; then smaller groups
+  // where A is held.
   const int64_t rows = ceil_div(tiles, by_rows) * kMr, enough = team == 1 ? 1 : 8;
-  d.mc = even_block(rows, rows < 4 * Core::kMaxMc && team > 1 ? Core::kMaxMc / 2 : Core::kMaxMc, kMr);
+  d.mc = even_block(rows, by_rows > 1 && rows < 4 * Core::kMaxMc ? Core::kMaxMc / 2 : Core::kMaxMc, kMr);
   d.blocks = ceil_div(p.m, d.mc);
-  d.holds = d.chunks * d.mc <= Core::kMaxMc;
+  d.holds = d.chunks * d.mc <= Core::kHeldRows;
   const int64_t limit = d.chunks == 1 ? d.strip_panels : smaller(Core::kMaxNcPanels, d.strip_panels);
   const int64_t wanted = d.holds ? ceil_div(d.strip_panels * ceil_div(d.blocks, by_rows), enough) : limit;
   d.nc = even_block(d.strip_panels, smaller(limit, wanted > 2 ? wanted : 2), 1);
@@ -276,7 +303,7 @@ static Partition partition(const Product& p, int team) {
 template <typename Core>
 static size_t scratch_bytes_per_member(int64_t k) {
   const size_t sums = k > Core::kMaxKc ? size_t(Core::kMaxMc * Core::kMaxNcPanels * Core::kNr) : 0;
-  return size_t(Core::kMaxMc * Core::kLda) * sizeof(typename Core::Cell) + sums * sizeof(typename Core::Sum);
+  return size_t(Core::kHeldRows * Core::kLda) * sizeof(typename Core::Cell) + sums * sizeof(typename Core::Sum);
 }
 
 // A tile of sums as the epilogue wants them. Whole numbers need scales, which their prologue knows: gemm_int8.h.
@@ -285,7 +312,22 @@ static const float* finish_sums(const Prologue&, const float* tile, int64_t, int
   return tile;
 }
 
-// A prologue is a struct with two functions: begin(prologue, first row, rows) when a block of rows starts, then
+// What comes to L2 a few lines at a time while tiles are computed.
+struct NextRows {
+  const char* first = nullptr;
+  int64_t step = 0, bytes = 0, rows = 0;  // bytes from row to row, and of a row
+  int64_t row = 0, at = 0;
+
+  void fetch(int64_t lines) {
+    for (; lines > 0 && row < rows; --lines) {
+      _mm_prefetch(first + row * step + at, _MM_HINT_T1);
+      if ((at += 64) >= bytes) at = 0, ++row;
+    }
+  }
+};
+
+// A prologue is a struct with two functions, and lying_rows() where it has such: begin(prologue, first row, rows) when a block of
+// rows starts, then
 // gather(prologue, k_begin, k_end, block), which writes those columns of these rows as cells, row stride kLda.
 template <typename Core, typename Prologue>
 static void run(const Product& p, const Store& store, Prologue& prologue, void* scratch, const Team& team) {
@@ -297,13 +339,18 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
   const Partition d = partition<Core>(p, team.count);
   Cell* const a =
       reinterpret_cast<Cell*>(static_cast<char*>(scratch) + size_t(team.index) * scratch_bytes_per_member<Core>(p.k));
-  Sum* sums = reinterpret_cast<Sum*>(a + Core::kMaxMc * Core::kLda);
+  Sum* sums = reinterpret_cast<Sum*>(a + Core::kHeldRows * Core::kLda);
   const DType packed = Core::packed_type(p.weight_type);
   const size_t panel_size = panel_bytes<Core>(p.k, p.weight_type), k_size = size_t(kNr) * dtype_size(packed);
-  const MicroKernel<Core> full = Core::micro_kernel(packed, kMr);
   auto* store_tile = Core::template store_tile<float>;
   if (store.out.dtype == DType::bf16) store_tile = Core::template store_tile<bf16_t>;
 
+  const auto weights = [&](int64_t panel, int64_t chunk) {
+    return static_cast<const char*>(p.weight) + size_t(panel) * panel_size + size_t(chunk * d.kc) * k_size;
+  };
+  LyingRows<Core> all;
+  if constexpr (Core::kReadsRows)
+    if (d.chunks == 1 && p.k % Core::kUnit == 0) all = lying_rows(prologue);
   RowTable<Core> table;
   int64_t at = -1, gathered = 0;  // the block at hand, and how many of its chunks are held
   Items items(team, d.items());
@@ -313,7 +360,9 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
     const int64_t n = strip_begin + item % d.groups * d.nc, n_end = smaller(n + d.nc, strip_end);
     const int64_t m = block * d.mc, block_rows = smaller(d.mc, p.m - m), tiles = ceil_div(block_rows, kMr);
     if (n >= n_end) continue;
-    const MicroKernel<Core> last = Core::micro_kernel(packed, block_rows - (tiles - 1) * kMr);
+    const int64_t last_rows = block_rows - (tiles - 1) * kMr;
+    const bool lies = all.first && last_rows % 16 == 0;
+    const int64_t next_block = (item + 1) / d.groups % d.blocks;
     if (block != at) {
       fill_row_table(store, m, block_rows, table);
       begin(prologue, m, block_rows);
@@ -322,34 +371,51 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
     }
     for (int64_t chunk = 0; chunk < d.chunks; ++chunk) {
       const int64_t k = chunk * d.kc, k_end = smaller(k + d.kc, p.k), depth = round_up(k_end - k, Core::kUnit);
-      Cell* const rows = d.holds ? a + chunk * d.mc * Core::kLda : a;
-      if (!d.holds || chunk == gathered) {
-        gather(prologue, k, k_end, rows);
+      Cell* const copied = d.holds ? a + chunk * d.mc * Core::kLda : a;
+      if (!lies && (!d.holds || chunk == gathered)) {
+        gather(prologue, k, k_end, copied);
         for (int64_t r = 0; k_end - k < depth && r < block_rows; ++r)  // the weights there are zeros: so must these be
-          memset(rows + r * Core::kLda + (k_end - k), 0, size_t(depth - (k_end - k)) * sizeof(Cell));
+          memset(copied + r * Core::kLda + (k_end - k), 0, size_t(depth - (k_end - k)) * sizeof(Cell));
         gathered = chunk + 1;
       }
-      for (int64_t panel = n; panel < n_end; ++panel) {
-        const char* w = static_cast<const char*>(p.weight) + size_t(panel) * panel_size + size_t(k) * k_size;
-        // The next block of weights comes to L2 meanwhile, a part with each tile: deep layers' weights come from memory.
-        const int64_t next_chunk = panel + 1 < n_end ? chunk : (chunk + 1) % d.chunks;
-        const int64_t next_panel = panel + 1 < n_end   ? panel + 1
-                                   : next_chunk > 0    ? n
-                                   : n_end < strip_end ? n_end
-                                                       : strip_begin;
-        const char* next =
-            static_cast<const char*>(p.weight) + size_t(next_panel) * panel_size + size_t(next_chunk * d.kc) * k_size;
+      const Cell* const rows = lies ? all.first + m * all.stride + k : copied;
+      const int64_t stride = lies ? all.stride : Core::kLda;
+      NextRows next_rows;
+      if (lies && next_block != block) {
+        next_rows.first = reinterpret_cast<const char*>(all.first + next_block * d.mc * all.stride);
+        next_rows.step = all.stride * int64_t(sizeof(Cell));
+        next_rows.bytes = p.k * int64_t(sizeof(Cell));
+        next_rows.rows = smaller(d.mc, p.m - next_block * d.mc);
+      }
+      const int64_t row_lines = ceil_div(next_rows.rows * ceil_div(next_rows.bytes, 64), tiles * (n_end - n));
+      const int64_t abreast =
+          k_end == p.k ? smaller(d.chunks == 1 ? Core::kAbreast : Core::kAbreastOfSums, n_end - n) : 1;
+      const MicroKernel<Core> whole = Core::micro_kernel(packed, kMr, abreast > 1);
+      const MicroKernel<Core> last = Core::micro_kernel(packed, last_rows, abreast > 1);
+      for (int64_t first = n; first < n_end; first += abreast) {
+        const int64_t end = smaller(first + abreast, n_end);
+        // The next weights come to L2 meanwhile, a part with each tile: deep layers' come from memory.
+        const int64_t next_chunk = end < n_end ? chunk : (chunk + 1) % d.chunks;
+        const int64_t next_first = end < n_end ? end : next_chunk > 0 ? n : n_end < strip_end ? n_end : strip_begin;
         const int64_t bytes = depth * int64_t(k_size), fetch = round_up(ceil_div(bytes, tiles), 64);
-        for (int64_t t = 0; t < tiles; ++t) {
-          for (int64_t i = t * fetch; i < smaller((t + 1) * fetch, bytes); i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
-          alignas(64) Sum one_tile[kMr * kNr];
-          Sum* tile = d.chunks == 1 ? one_tile : sums + ((panel - n) * tiles + t) * kMr * kNr;
-          const int64_t tile_rows = smaller(kMr, block_rows - t * kMr);
-          if (k_end == p.k) prefetch_tile(store, table, t * kMr, tile_rows, panel);
-          (t + 1 < tiles ? full : last)(rows + t * kMr * Core::kLda, w, depth, tile, chunk > 0);
-          if (k_end < p.k) continue;
-          store_tile(store, table, finish_sums(prologue, tile, t * kMr, tile_rows, panel), t * kMr, tile_rows, panel);
-        }
+        for (int64_t t = 0; t < tiles; ++t)
+          for (int64_t panel = first; panel < end; ++panel) {
+            const char* next = weights(next_first + panel - first, next_chunk);
+            for (int64_t i = t * fetch; i < smaller((t + 1) * fetch, bytes); i += 64)
+              _mm_prefetch(next + i, _MM_HINT_T1);
+            next_rows.fetch(row_lines);
+            alignas(64) Sum one_tile[kMr * kNr];
+            Sum* tile = d.chunks == 1 ? one_tile : sums + ((panel - n) * tiles + t) * kMr * kNr;
+            const int64_t row = t * kMr, tile_rows = t + 1 < tiles ? kMr : last_rows;
+            if (k_end == p.k) prefetch_tile(store, table, row, tile_rows, panel);
+            const MicroKernel<Core> multiply = t + 1 < tiles ? whole : last;
+            if constexpr (Core::kReadsRows)
+              multiply(rows + row * stride, stride, weights(panel, chunk), depth, tile, chunk > 0);
+            else
+              multiply(rows + row * Core::kLda, weights(panel, chunk), depth, tile, chunk > 0);
+            if (k_end < p.k) continue;
+            store_tile(store, table, finish_sums(prologue, tile, row, tile_rows, panel), row, tile_rows, panel);
+          }
       }
     }
   }

@@ -4,7 +4,8 @@
 // bf16 or 64 int8) is 4 loads of 1 KB and 4 multiplications of 16 cycles each. Weights lie in groups of 32 bits along K,
 // [K / group][32][group], which is how a tile wants its second operand.
 //
-// A is loaded with a hint (tileloaddt1) that keeps it from pushing the weights out of L1. Measured, random numbers, K of 640, the weights
+// The operand that is used once, A (kStreamA) or the weights, is loaded with a hint (tileloaddt1) that keeps it from pushing the other
+// out of L1. Measured, random numbers, K of 640, the weights
 // in L1, A and sums in L2: a product takes 9.4 ns, 7.2 where the sums need not be loaded; without the hint 11.0 and 9.4; 5.4 is the unit's.
 //
 // Rows of a tile beyond the block's last are computed from whatever the scratch holds, and not stored: rows do not mix.
@@ -73,33 +74,53 @@ void end_sums(Sum* c) {
 // sums += a [32, one step] (row stride row_a bytes) · the weights at w and, for channels 16 to 31, at `right`, whose rows are row_w
 // bytes apart. Math is what a core multiplies with: its Cell and Sum, and the instructions (which take numbers, not expressions)
 // upper_left(), tiles 0 += 4 · 6, upper_right(), 1 += 4 · 7, lower_left(), 2 += 5 · 6, and lower_right(), 3 += 5 · 7.
-template <typename Math, bool kBoth, bool kWide = true>
+template <typename Math, bool kBoth, bool kWide = true, bool kStreamA = true>
 void step(const char* a, int64_t row_a, const char* w, const char* right, int64_t row_w) {
-  _tile_loadd(6, w, row_w);
-  _tile_stream_loadd(4, a, row_a);
-  if (kWide) _tile_loadd(7, right, row_w);
+  if (kStreamA) {
+    _tile_loadd(6, w, row_w);
+    _tile_stream_loadd(4, a, row_a);
+    if (kWide) _tile_loadd(7, right, row_w);
+  } else {
+    _tile_stream_loadd(6, w, row_w);
+    _tile_loadd(4, a, row_a);
+    if (kWide) _tile_stream_loadd(7, right, row_w);
+  }
   Math::upper_left();
   if (kWide) Math::upper_right();
   if (kBoth) {
-    _tile_stream_loadd(5, a + 16 * row_a, row_a);
+    if (kStreamA)
+      _tile_stream_loadd(5, a + 16 * row_a, row_a);
+    else
+      _tile_loadd(5, a + 16 * row_a, row_a);
     Math::lower_left();
     if (kWide) Math::lower_right();
   }
 }
 
-// A MicroKernel of gemm_frame.h whose rows of A are kLda cells apart.
-template <typename Math, int64_t kLda, bool kBoth>
-void multiply(const typename Math::Cell* a, const void* weights, int64_t k, typename Math::Sum* c, bool accumulate) {
+// A RowKernelOf of gemm_frame.h.
+template <typename Math, bool kBoth, bool kStreamA>
+void multiply_rows(const typename Math::Cell* a, int64_t stride, const void* weights, int64_t k, typename Math::Sum* c,
+                   bool accumulate) {
   constexpr int64_t kCell = int64_t(sizeof(typename Math::Cell)), kRowOfW = kNr * 4;
   const char *rows = reinterpret_cast<const char*>(a), *w = static_cast<const char*>(weights);
   begin_sums<kBoth>(c, accumulate);
   for (int64_t i = 0; i < k * kCell; i += kStepBytes, w += kStepOfWeights)
-    step<Math, kBoth>(rows + i, kLda * kCell, w, w + 64, kRowOfW);
+    step<Math, kBoth, true, kStreamA>(rows + i, stride * kCell, w, w + 64, kRowOfW);
   end_sums<kBoth>(c);
 }
-template <typename Math, int64_t kLda>
+template <typename Math, bool kStreamA>
+auto row_kernel_of(int64_t rows) {
+  return rows > 16 ? multiply_rows<Math, true, kStreamA> : multiply_rows<Math, false, kStreamA>;
+}
+
+// A MicroKernelOf, whose rows of A are kLda cells apart.
+template <typename Math, int64_t kLda, bool kBoth, bool kStreamA>
+void multiply(const typename Math::Cell* a, const void* weights, int64_t k, typename Math::Sum* c, bool accumulate) {
+  multiply_rows<Math, kBoth, kStreamA>(a, kLda, weights, k, c, accumulate);
+}
+template <typename Math, int64_t kLda, bool kStreamA = true>
 auto micro_kernel_of(int64_t rows) {
-  return rows > 16 ? multiply<Math, kLda, true> : multiply<Math, kLda, false>;
+  return rows > 16 ? multiply<Math, kLda, true, kStreamA> : multiply<Math, kLda, false, kStreamA>;
 }
 
 }  // namespace
