@@ -77,21 +77,20 @@ struct Blocking {
   int64_t v_k_block() const { return groups * kPoints * kRows * v_stride; }  // floats
   int64_t u_panel() const { return kPoints * u_point; }
   int64_t m_sub() const { return kPanels * kSubGroups * kTileSums; }
-  // How many sub-blocks' sums a member keeps at a time.
-  int64_t m_kept(int team) const {
-    if (k_blocks == 1) return 1;
-    return chunk == k_blocks ? subs : ceil_div(n_blocks * subs, team);
-  }
+  // How many sub-blocks' sums a member keeps at a time; those of the whole block are the team's where V does not exist at once.
+  int64_t m_kept() const { return k_blocks == 1 ? 1 : chunk == k_blocks ? subs : 0; }
+  int64_t team_m_floats() const { return chunk == k_blocks ? 0 : n_blocks * subs * m_sub(); }
   int64_t v_floats() const { return chunk * v_k_block(); }
   // Whether each member of a team computes whole blocks of its own: none waits for another.
   bool apart(int team) const {
     return team > 1 && chunk == k_blocks && v_floats() * int64_t(sizeof(float)) <= kMaxOwnV &&
            ceil_div(tiles, block) >= kOwnBlocks * team;
   }
-  int64_t member_floats(int team) const {
-    return kPanels * u_panel() + m_kept(team) * m_sub() + kWindow * kStripPixels * kStripChannels;
+  int64_t member_floats() const {
+    return kPanels * u_panel() + m_kept() * m_sub() + kWindow * kStripPixels * kStripChannels;
   }
-  int64_t floats(int team) const { return (apart(team) ? team : 1) * v_floats() + team * member_floats(team); }
+  int64_t team_floats(int team) const { return (apart(team) ? team : 1) * v_floats() + team_m_floats(); }
+  int64_t floats(int team) const { return team_floats(team) + team * member_floats(); }
 };
 
 template <typename Simd>
@@ -213,15 +212,16 @@ struct Convolution {
   const KernelCall& call;
   const Blocking<Simd> b;
   const pixel_strip::Picture picture;
-  float *v, *u, *m, *strip;
+  float *v, *u, *m, *strip, *team_m;
 
   Convolution(const KernelCall& c, const Team& team)
       : call(c), b(blocking_of<Simd>(c)), picture(pixel_strip::picture_of(c)) {
-    float* all_v = static_cast<float*>(call.scratch);
-    v = all_v + (b.apart(team.count) ? team.index * b.v_floats() : 0);
-    u = all_v + (b.apart(team.count) ? team.count : 1) * b.v_floats() + team.index * b.member_floats(team.count);
+    float* all = static_cast<float*>(call.scratch);
+    v = all + (b.apart(team.count) ? team.index * b.v_floats() : 0);
+    u = all + b.team_floats(team.count) + team.index * b.member_floats();
     m = u + kPanels * b.u_panel();
-    strip = m + b.m_kept(team.count) * b.m_sub();
+    team_m = v + b.v_floats();
+    strip = m + b.m_kept() * b.m_sub();
   }
 
   void transform_inputs(const Tiles& tiles, int64_t k_begin, int64_t k_end, const Team& crew) const;
@@ -233,8 +233,7 @@ struct Convolution {
                 float* sums, const char* next) const;
   template <typename Out>
   void store(const Tiles& tiles, int64_t sub, int64_t n_block, const float* sums) const;
-  void compute(const Tiles& tiles, int64_t n_block, int64_t sub_begin, int64_t sub_end, int64_t k_begin, int64_t k_end,
-               int64_t kept) const;
+  void compute(const Tiles& tiles, int64_t n_block, int64_t first_sub, int64_t subs, int64_t k_begin) const;
   void run_block(const Tiles& tiles, const Team& crew) const;
   void run(const Team& team) const;
 };
@@ -384,13 +383,12 @@ void Convolution<Simd>::store(const Tiles& tiles, int64_t sub, int64_t n_block, 
     }
 }
 
-// Sub-blocks [sub_begin, sub_end) of a block of panels, from k-blocks [k_begin, k_end), whose V exists. Their sums are kept from place
-// `kept` on.
+// `subs` sub-blocks of a block of panels, from the chunk of k-blocks from k_begin on, whose V exists.
 template <typename Simd>
-void Convolution<Simd>::compute(const Tiles& tiles, int64_t n_block, int64_t sub_begin, int64_t sub_end,
-                                int64_t k_begin, int64_t k_end, int64_t kept) const {
+void Convolution<Simd>::compute(const Tiles& tiles, int64_t n_block, int64_t first_sub, int64_t subs,
+                                int64_t k_begin) const {
   const DType weight = call.in[Conv2dAttrs::kWeight].dtype;
-  const int64_t panels = smaller(kPanels, b.panels - n_block * kPanels);
+  const int64_t panels = smaller(kPanels, b.panels - n_block * kPanels), k_end = smaller(k_begin + b.chunk, b.k_blocks);
   for (int64_t k_block = k_begin; k_block < k_end; ++k_block) {
     if (weight == DType::bf16)
       transform_weights<bf16_t>(n_block, k_block);
@@ -398,11 +396,12 @@ void Convolution<Simd>::compute(const Tiles& tiles, int64_t n_block, int64_t sub
       transform_weights<f16_t>(n_block, k_block);
     else
       transform_weights<float>(n_block, k_block);
-    for (int64_t sub = sub_begin; sub < sub_end; ++sub) {
-      float* sums = m + (b.k_blocks == 1 ? 0 : kept + sub - sub_begin) * b.m_sub();
+    for (int64_t sub = first_sub; sub < first_sub + subs; ++sub) {
+      float* sums = m + (b.k_blocks == 1 ? 0 : sub - first_sub) * b.m_sub();
+      if (b.chunk < b.k_blocks) sums = team_m + (n_block * b.subs + sub) * b.m_sub();
       // The deep layers' weights come from memory, and so little is done with each that it must not be waited for.
       const bool ends = k_block + 1 == k_end;
-      const bool fetch = b.few && sub + 1 == sub_end && !(ends && n_block + 1 == b.n_blocks);
+      const bool fetch = b.few && sub + 1 == first_sub + subs && !(ends && n_block + 1 == b.n_blocks);
       const char* next = fetch ? weights_of(n_block + ends, ends ? k_begin : k_block + 1) : nullptr;
       multiply(tiles, sub, v + (k_block - k_begin) * b.v_k_block(), smaller(b.kc, b.C - k_block * b.kc), panels,
                k_block > 0, sums, next);
@@ -415,26 +414,14 @@ void Convolution<Simd>::compute(const Tiles& tiles, int64_t n_block, int64_t sub
 
 template <typename Simd>
 void Convolution<Simd>::run_block(const Tiles& tiles, const Team& crew) const {
+  // Whole blocks of panels, so that their U is made once; where these are few, parts of them.
+  const int64_t parts = crew.count == 1 || b.n_blocks >= 4 * crew.count ? 1 : tiles.subs, subs = tiles.subs / parts;
   for (int64_t k_begin = 0; k_begin < b.k_blocks; k_begin += b.chunk) {
-    const int64_t k_end = smaller(k_begin + b.chunk, b.k_blocks);
-    transform_inputs(tiles, k_begin, k_end, crew);
+    transform_inputs(tiles, k_begin, smaller(k_begin + b.chunk, b.k_blocks), crew);
     crew.sync();
-    if (b.chunk == b.k_blocks) {
-      // Whole blocks of panels, so that their U is made once; where these are few, parts of them.
-      const int64_t parts = crew.count == 1 || b.n_blocks >= 4 * crew.count ? 1 : tiles.subs;
-      Items items(crew, b.n_blocks * parts);
-      for (int64_t item; (item = items.take()) < b.n_blocks * parts;)
-        compute(tiles, item / parts, item % parts * tiles.subs / parts, (item % parts + 1) * tiles.subs / parts,
-                k_begin, k_end, 0);
-    } else {
-      // Sums stay with the member that began them.
-      const auto [first, last] = crew.range(b.n_blocks * tiles.subs);
-      for (int64_t item = first, next; item < last; item = next) {
-        next = smaller(last, (item / tiles.subs + 1) * tiles.subs);
-        compute(tiles, item / tiles.subs, item % tiles.subs, item % tiles.subs + next - item, k_begin, k_end,
-                item - first);
-      }
-    }
+    Items items(crew, b.n_blocks * parts);
+    for (int64_t item; (item = items.take()) < b.n_blocks * parts;)
+      compute(tiles, item / parts, item % parts * subs, subs, k_begin);
     crew.sync();  // V is about to be overwritten
   }
 }
