@@ -151,30 +151,43 @@ void pack_values(const Tiling& t, const bf16_t* v, int64_t v_stride, int64_t key
         _mm512_storeu_si512(out, _mm512_or_si512(read(key, c), _mm512_slli_epi32(read(key + 1, c), 16)));
 }
 
-// One row of S, in panels of 32 keys kMr · 32 apart, becomes P in bf16. Updates the row's maximum and sum, returns what the
-// earlier sum and output must be scaled by.
-template <int64_t kMr>
-static inline float softmax_row(const float* s, int64_t columns, float factor, bf16_t* p, float& max, float& sum) {
+// kRows rows of S, in panels of 32 keys kMr · 32 apart, become P in bf16. Updates each row's maximum and sum, and gives what its earlier
+// sum and output must be scaled by. Rows side by side, for one alone waits for its maximum and its sum half of the time.
+template <typename Tile, int kRows>
+static inline void softmax_rows(const float* s, int64_t columns, float factor, bf16_t* p, float* max, float* sum,
+                                float* correction) {
+  constexpr int64_t kPanel = Tile::kMr * 32;
   const int64_t panels = ceil_div(columns, 32);
-  __m512 m0 = _mm512_set1_ps(max), m1 = m0;
-  for (int64_t i = 0; i < panels; ++i) {
-    m0 = _mm512_max_ps(m0, simd512::load(s + i * kMr * 32));
-    m1 = _mm512_max_ps(m1, simd512::load(s + i * kMr * 32 + 16));
+  __m512 m[kRows][2], sums[kRows][2], offset[kRows];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) m[r][0] = m[r][1] = _mm512_set1_ps(max[r]);
+  for (int64_t i = 0; i < panels; ++i)
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) m[r][h] = _mm512_max_ps(m[r][h], simd512::load(s + i * kPanel + r * 32 + h * 16));
+  const __m512 f = _mm512_set1_ps(factor);
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+    const float new_max = simd512::max(_mm512_max_ps(m[r][0], m[r][1]));
+    correction[r] = _mm512_cvtss_f32(exp2_nonpositive(_mm512_set1_ps((max[r] - new_max) * factor)));
+    max[r] = new_max;
+    offset[r] = _mm512_set1_ps(-new_max * factor);
+    sums[r][0] = sums[r][1] = _mm512_setzero_ps();
   }
-  const float new_max = simd512::max(_mm512_max_ps(m0, m1));
-  const __m512 f = _mm512_set1_ps(factor), offset = _mm512_set1_ps(-new_max * factor);
-  __m512 sum0 = _mm512_setzero_ps(), sum1 = sum0;
-  for (int64_t i = 0; i < panels; ++i) {
-    const __m512 p0 = exp2_nonpositive(_mm512_fmadd_ps(simd512::load(s + i * kMr * 32), f, offset));
-    const __m512 p1 = exp2_nonpositive(_mm512_fmadd_ps(simd512::load(s + i * kMr * 32 + 16), f, offset));
-    sum0 = _mm512_add_ps(sum0, p0);
-    sum1 = _mm512_add_ps(sum1, p1);
-    _mm512_storeu_si512(p + i * 32, (__m512i)_mm512_cvtne2ps_pbh(p1, p0));
-  }
-  const float correction = _mm512_cvtss_f32(exp2_nonpositive(_mm512_set1_ps((max - new_max) * factor)));
-  max = new_max;
-  sum = sum * correction + simd512::sum(_mm512_add_ps(sum0, sum1));
-  return correction;
+  for (int64_t i = 0; i < panels; ++i)
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      __m512 e[2];
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        e[h] = exp2_nonpositive(_mm512_fmadd_ps(simd512::load(s + i * kPanel + r * 32 + h * 16), f, offset[r]));
+        sums[r][h] = _mm512_add_ps(sums[r][h], e[h]);
+      }
+      _mm512_storeu_si512(p + r * Tile::kWeightRow + i * 32, (__m512i)_mm512_cvtne2ps_pbh(e[1], e[0]));
+    }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) sum[r] = sum[r] * correction[r] + simd512::sum(_mm512_add_ps(sums[r][0], sums[r][1]));
 }
 
 // Takes up to kMr queries, group `group` of the block, through one packed tile of keys.
@@ -190,13 +203,22 @@ void process(const Tiling& t, const Scratch<Tile>& w, int64_t group, int64_t row
   for (int64_t j = 0; j < used; j += 32)
     scores(w.q + group * kMr * Tile::kQueryRow, w.k + j * t.depth, t.depth, w.s + j * kMr, false);
 
-  for (int64_t r = 0; r < rows; ++r) {
-    float* s = w.s + r * 32;
-    const int64_t seen = attrs.causal ? larger(smaller(first_visible + r, used), 0) : used;
-    for (int64_t j = seen; j < columns; ++j) s[j / 32 * kMr * 32 + j % 32] = -__builtin_inff();
-    w.correction[r] = softmax_row<kMr>(s, columns, factor, w.p + r * Tile::kWeightRow, w.max[group * kMr + r],
-                                       w.sum[group * kMr + r]);
-  }
+  if (attrs.causal)
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t seen = larger(smaller(first_visible + r, used), 0);
+      for (int64_t j = seen; j < columns; ++j) w.s[j / 32 * kMr * 32 + r * 32 + j % 32] = -__builtin_inff();
+    }
+  else
+    for (int64_t j = used; j < columns; ++j)
+      for (int64_t r = 0; r < rows; ++r) w.s[j / 32 * kMr * 32 + r * 32 + j % 32] = -__builtin_inff();
+  constexpr int kTogether = 4;
+  const auto softmax = [&](auto together, int64_t r) {
+    softmax_rows<Tile, together>(w.s + r * 32, columns, factor, w.p + r * Tile::kWeightRow, w.max + group * kMr + r,
+                                 w.sum + group * kMr + r, w.correction + r);
+  };
+  int64_t r = 0;
+  for (; r + kTogether <= rows; r += kTogether) softmax(std::integral_constant<int, kTogether>(), r);
+  for (; r < rows; ++r) softmax(std::integral_constant<int, 1>(), r);
 
   const bf16_t* v = w.v;
   for (int64_t panel = 0; panel < t.panels; ++panel) {
