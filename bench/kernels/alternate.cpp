@@ -102,6 +102,7 @@ int alternate(const Layers& layers, std::span<const Library> libraries, ThreadPo
     throw usage_error("--filter '{}' is no regular expression: {}", options.filter, e.what());
   }
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
+  std::vector<double> peaks;
   int wrong = 0;
   for (const auto& [name, layer] : layers) {
     if (!std::regex_search(name, filter)) continue;
@@ -123,6 +124,7 @@ int alternate(const Layers& layers, std::span<const Library> libraries, ThreadPo
         r.seconds.push_back(took);
         r.of_ours.push_back(took / ours);
         r.of_peak.push_back(layer.cost.flops / took / peak);
+        peaks.push_back(peak);
       }
     }
     fmt::print("{}: {} {:.3f} ms, of the peak {}", name, runners[0].kernel->variant, median(runners[0].seconds) * 1e3,
@@ -133,11 +135,13 @@ int alternate(const Layers& layers, std::span<const Library> libraries, ThreadPo
     std::fflush(stdout);
     add_results(name, layer, runners, machine, results);
   }
-  if (options.out.empty()) return wrong;
+  if (options.out.empty() || peaks.empty()) return wrong;
   nlohmann::ordered_json context = {{"cpu", cpu_name()},
                                     {"isa", isa_name(active_isa())},
                                     {"threads", pool.size()},
+                                    {"types", options.types},
                                     {"alternating rounds", options.rounds},
+                                    {"FMA peak", fmt::format("{:.1f} GFLOP/s, the median", median(peaks) / 1e9)},
                                     {"bandwidth", fmt::format("{:.1f} GB/s", machine.bandwidth / 1e9)}};
   for (const Library& library : libraries) context[library.name] = library.kernels.empty() ? "absent" : library.version;
   std::ofstream file(options.out);

@@ -16,6 +16,7 @@ struct AlternateOptions {
   int rounds = 15;
   std::string filter;                 // a regular expression: layers whose name it is found in
   std::vector<std::string> variants;  // of ours; none: the one that a plan would take
+  std::string types;                  // for the file
   std::string out;                    // a file in Google Benchmark's form; empty: none
   bool check = true;                  // hold each output against `ref` first
 };

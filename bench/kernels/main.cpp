@@ -222,6 +222,7 @@ int run(int argc, char** argv) {
   if (alternating.rounds > 0) {
     if (gpu) throw usage_error("--alternate is for the CPU: leave out --device");
     alternating.check = !no_check;
+    alternating.types = "activations " + dtype + ", weights " + weights;
     return bench::alternate(layers, libraries, pool, machine, alternating) == 0 ? 0 : 1;
   }
   int wrong = 0;

@@ -9,8 +9,8 @@ namespace {
 using gemm_avx512::Core;
 using namespace implicit_on_core;
 
-// As if it had AVX2's rate, which is what Zen 4 gives it; avx512_winograd4 counts with twice that, which Emerald Rapids has.
-double cycles(const KernelCall& call) { return conv2d_cost::direct_cycles(call, 0.9 * 16, Core::kNr); }
+// Two multiply-adds a cycle, as avx512_winograd4 counts: Emerald Rapids' rate. Zen 4 has half of it, for both.
+double cycles(const KernelCall& call) { return conv2d_cost::direct_cycles(call, 0.8 * 32, Core::kNr); }
 
 }  // namespace
 

@@ -506,7 +506,8 @@ template <typename Simd>
 static double cycles(const KernelCall& call, const Rates& rates) {
   const Blocking<Simd> b = blocking_of<Simd>(call);
   constexpr double kLanes = double(Simd::kLanes), kMaxBlock = double(Simd::kMaxBlock);
-  const double tiles = double(b.tiles_y * b.tiles_x), C = double(b.C), N = double(b.panels * Simd::kPanel);
+  const double tiles = double(b.tiles_y * b.tiles_x), N = double(b.panels * Simd::kPanel);
+  const double C = double(b.k_blocks * b.kc);  // of few channels whole vectors are computed
   const double products = tiles * double(kPoints) * C * N / rates.macs;
   const double inputs = tiles * C / kLanes * rates.input, outputs = tiles * N / kLanes * rates.output;
   const double weights = C * N / kLanes * rates.weight * (tiles > kMaxBlock ? tiles / kMaxBlock : 1.0);
