@@ -1,9 +1,10 @@
 #include "bench/kernels/alternate.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -101,6 +102,11 @@ int alternate(const Layers& layers, std::span<const Library> libraries, ThreadPo
   } catch (const std::regex_error& e) {
     throw usage_error("--filter '{}' is no regular expression: {}", options.filter, e.what());
   }
+  // Now, not after an hour's measurements: whether there is a place for them. What lies there stays until they are complete.
+  const std::string part = options.out + ".part";
+  std::ofstream file;
+  if (!options.out.empty()) file.open(part);
+  if (!file) throw resource_error("{}: cannot be written", part);
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
   std::vector<double> peaks;
   int wrong = 0;
@@ -135,7 +141,15 @@ int alternate(const Layers& layers, std::span<const Library> libraries, ThreadPo
     std::fflush(stdout);
     add_results(name, layer, runners, machine, results);
   }
-  if (options.out.empty() || peaks.empty()) return wrong;
+  std::error_code error;
+  if (peaks.empty()) {
+    if (!options.out.empty()) std::filesystem::remove(part, error);
+    const std::string kernels = fmt::format("{}", fmt::join(options.variants, ", "));
+    throw usage_error("no layer that {}is found by --filter '{}'{}: --benchmark_list_tests=true shows them all",
+                      kernels.empty() ? "" : "--variants " + kernels + " can run and ", options.filter,
+                      kernels.empty() ? "" : " on this CPU");
+  }
+  if (options.out.empty()) return wrong;
   nlohmann::ordered_json context = {{"cpu", cpu_name()},
                                     {"isa", isa_name(active_isa())},
                                     {"threads", pool.size()},
@@ -144,9 +158,10 @@ int alternate(const Layers& layers, std::span<const Library> libraries, ThreadPo
                                     {"FMA peak", fmt::format("{:.1f} GFLOP/s, the median", median(peaks) / 1e9)},
                                     {"bandwidth", fmt::format("{:.1f} GB/s", machine.bandwidth / 1e9)}};
   for (const Library& library : libraries) context[library.name] = library.kernels.empty() ? "absent" : library.version;
-  std::ofstream file(options.out);
   file << nlohmann::ordered_json{{"context", context}, {"benchmarks", results}}.dump(1) << "\n";
-  if (!file.flush()) throw resource_error("{}: cannot be written", options.out);
+  file.close();
+  if (file) std::filesystem::rename(part, options.out, error);
+  if (!file || error) throw resource_error("{}: cannot be written", options.out);
   return wrong;
 }
 
