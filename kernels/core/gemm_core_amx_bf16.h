@@ -1,9 +1,9 @@
 // The GEMM core for bf16 products with f32 sums on AMX; gemm_tile_amx.h has the tile, gemm_frame.h the loops around it.
 //
-//   A         copied as it is: bf16
+//   A         copied as it is, bf16; read where it lies where K is one block
 //   weights   panels of 32 channels in pairs along K, [K / 2][32][2]; K is padded with zeros to whole steps of 32
-//   blocks    KC <= 640: a panel of weights, 40 KB, stays in L1; rows of A come from L2 past it (tileloaddt1) and are used once.
-//             MC <= 512, NC <= 384: A and sums take 1.5 of the 2 MiB of L2
+//   blocks    KC <= 640: a panel of weights, 40 KB, stays in L1; rows of A come from L2 past it (tileloaddt1) and are used once. Where K is
+//             one block it is the other way round: 32 rows of A stay, twelve panels go past them. MC <= 512, NC <= 384: A and sums take 1.5 of the 2 MiB of L2
 //
 // Denormals count as zero, in and out; sums are rounded to nearest even.
 #pragma once

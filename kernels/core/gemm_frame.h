@@ -5,8 +5,9 @@
 //
 // The method is that of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008), with one change:
 // A is not transposed while it is packed. The prologue copies (gathers, converts) a block of A, MC rows × KC, row by row
-// into scratch that stays in L2; the micro-kernel broadcasts from its rows. A row-wise copy runs at the speed of memcpy, so
-// that packing costs 1-3 % even where N is only 128, and a convolution needs no im2col buffer.
+// into scratch that stays in L2; the micro-kernel broadcasts from its rows. A row-wise copy runs at the speed of memcpy: in f32
+// packing costs 1-3 % even where N is only 128. AMX is so fast that it costs up to a third (gemm/NOTES.md): there A is read where
+// it lies, if it can be. A convolution needs no im2col buffer.
 //
 //   weights   panels of kNr output channels, [panel][K / kGroup][kNr][kGroup]; kGroup is how many products a lane adds at
 //             once (1 in f32, 2 for pairs of bf16). With GEGLU a panel holds kNr/2 value channels and their gates, so
@@ -326,9 +327,9 @@ struct NextRows {
   }
 };
 
-// A prologue is a struct with two functions, and lying_rows() where it has such: begin(prologue, first row, rows) when a block of
-// rows starts, then
-// gather(prologue, k_begin, k_end, block), which writes those columns of these rows as cells, row stride kLda.
+// A prologue is a struct with two functions: begin(prologue, first row, rows) when a block of rows starts, then
+// gather(prologue, k_begin, k_end, block), which writes those columns of these rows as cells, row stride kLda; and with
+// lying_rows(prologue) where rows may need no gathering.
 template <typename Core, typename Prologue>
 static void run(const Product& p, const Store& store, Prologue& prologue, void* scratch, const Team& team) {
   using Cell = typename Core::Cell;

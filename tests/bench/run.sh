@@ -12,6 +12,14 @@ fail() { echo "tests/bench: $*" >&2; exit 1; }
   --benchmark_out="$out/kernels.json" > "$out/kernels.txt" 2>&1 || { grep -E 'ERROR|bench_kernels' "$out/kernels.txt" >&2; fail "bench_kernels"; }
 grep -q '"name": "conv2d/avx2_implicit/' "$out/kernels.json" || fail "no convolution was timed"
 
+"$build/bin/bench_kernels" --models "$model" --threads 1 --no-libraries --plain --alternate 2 --filter linear \
+  --variants avx2_6x16,avx2_6x16 --out "$out/alternate.json" > "$out/alternate.txt" || fail "bench_kernels --alternate"
+grep -q '"of_ours": 1.0,\?$' "$out/alternate.json" || fail "the first kernel is not its own measure"
+if "$build/bin/bench_kernels" --models "$model" --threads 1 --no-libraries --alternate 1 --variants nosuch \
+  --out "$out/none.json" 2> "$out/none.txt"; then fail "a kernel that does not exist was measured"; fi
+grep -q 'nosuch' "$out/none.txt" || fail "the error does not name the kernel"
+if compgen -G "$out/none.json*" > /dev/null; then fail "a file was left behind"; fi
+
 "$root/bench/picture/run.py" --build "$build" --model "$model" --size 64 --rounds 2 --parts text,step,decode,picture \
   --out "$out/picture.json" > /dev/null
 "$root/bench/fusion/run.py" --build "$build" --model "$model" --size 64 --rounds 2 --part decode --passes conv_epilogue \
@@ -33,6 +41,6 @@ PY
 "$root/bench/compare.py" "$out/kernels.json" "$out/kernels.json" > /dev/null || fail "a file is slower than itself"
 if "$root/bench/compare.py" "$out/kernels.json" "$out/slow.json" > "$out/compared.txt"; then fail "20 % slower passed"; fi
 grep -q 'geometric mean 1.200' "$out/compared.txt" || fail "the mean is not 1.2"
-"$root/bench/report.py" "$out/kernels.json" "$out/picture.json" "$out/fusion.json" --out "$out/report.html"
+"$root/bench/report.py" "$out/kernels.json" "$out/alternate.json" "$out/picture.json" "$out/fusion.json" --out "$out/report.html"
 grep -q 'conv_epilogue' "$out/report.html" || fail "the page lacks the pass"
 if grep -Eq '(src|href)=' "$out/report.html"; then fail "the page loads something"; fi
