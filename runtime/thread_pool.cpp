@@ -23,6 +23,31 @@ void wait_while(const std::atomic<T>& value, T old) {
   while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
 
+// The cores that the calling thread may use.
+cpu_set_t allowed_cores() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0) CPU_ZERO(&mask);
+  return mask;
+}
+
+// Core i of the mask to member i where every core has a member; else none: the system has a choice, and other work to place.
+std::vector<int> homes(const cpu_set_t& mask, int threads) {
+  std::vector<int> cores;
+  if (threads == 1 || CPU_COUNT(&mask) != threads) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(core, &mask)) cores.push_back(core);
+  return cores;
+}
+
+// Not being let is no error: the system then goes on choosing.
+void stay_on(int core) {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  CPU_SET(core, &mask);
+  sched_setaffinity(0, sizeof mask, &mask);
+}
+
 int checked(int threads) {
   if (threads < 1 || threads > ThreadPool::kMaxThreads)
     throw usage_error("threads: {} is not between 1 and {}", threads, ThreadPool::kMaxThreads);
@@ -32,13 +57,12 @@ int checked(int threads) {
 }  // namespace
 
 int default_threads() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof mask, &mask) == 0) return std::max(1, CPU_COUNT(&mask));
-  return std::max(1, int(std::thread::hardware_concurrency()));
+  const cpu_set_t mask = allowed_cores();
+  return std::max(1, CPU_COUNT(&mask) > 0 ? CPU_COUNT(&mask) : int(std::thread::hardware_concurrency()));
 }
 
-ThreadPool::ThreadPool(int threads) : count_(checked(threads)), barrier_(count_) {
+ThreadPool::ThreadPool(int threads)
+    : count_(checked(threads)), barrier_(count_), homes_(homes(allowed_cores(), threads)) {
   workers_.reserve(size_t(count_ - 1));
   try {
     for (int i = 1; i < count_; ++i) workers_.emplace_back([this, i] { work(i); });
@@ -68,13 +92,20 @@ void ThreadPool::start(Function function, void* context) {
   function_ = function;
   context_ = context;
   running_.store(count_ - 1, std::memory_order_relaxed);
+  cpu_set_t before;
+  if (!homes_.empty()) {
+    before = allowed_cores();
+    stay_on(homes_[0]);
+  }
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   function(context, Team{0, count_, &barrier_});
   for (int left; (left = running_.load(std::memory_order_acquire)) != 0;) wait_while(running_, left);
+  if (!homes_.empty()) sched_setaffinity(0, sizeof before, &before);
 }
 
 void ThreadPool::work(int index) {
+  if (!homes_.empty()) stay_on(homes_[size_t(index)]);
   // Every worker sees every generation: the next run() begins only after all have finished this one.
   for (uint32_t seen = 0;;) {
     wait_while(generation_, seen);

@@ -1,4 +1,7 @@
 // A team of threads that stays: each runs the same function with its own place in the team, as the blocks of a GPU do.
+//
+// Where it has as many members as the process has cores, each member stays on a core of its own; the caller of run() as long as that
+// takes. Left to Linux, two members that wake beside another busy thread may share a core for tens of milliseconds, the other idle.
 #pragma once
 
 #include <atomic>
@@ -42,7 +45,8 @@ class ThreadPool {
 
   const int count_;
   TeamBarrier barrier_;
-  Function function_ = nullptr;  // published by generation_
+  const std::vector<int> homes_;  // by member, its core; empty: the system chooses
+  Function function_ = nullptr;   // published by generation_
   void* context_ = nullptr;
   alignas(64) std::atomic<uint32_t> generation_{0};  // counts run()s
   alignas(64) std::atomic<int> running_{0};          // workers that have not finished this run()

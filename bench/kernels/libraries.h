@@ -1,6 +1,6 @@
 // Other libraries' products and convolutions as entries of the kernel table, for comparison: they exist here alone.
-// They keep to KernelDef's contract but for two things: they bring threads of their own, so member 0 of the team calls them
-// and the others return; and they hold what they prepared until the program ends.
+// They keep to KernelDef's contract but for two things: they bring threads of their own and are called by one thread, a team of itself;
+// and they hold what they prepared until the program ends.
 #pragma once
 
 #include <span>

@@ -140,12 +140,13 @@ double relative_l2(const TensorView& mine, const TensorView& expected) {
 }  // namespace
 
 Memory allocate(size_t bytes) {
-  // Large pages, as the engine's own memory has them.
-  constexpr size_t kHugePage = 2 << 20;
-  const size_t alignment = bytes < kHugePage ? 64 : kHugePage;
-  Memory m(std::aligned_alloc(alignment, (bytes + 64 + alignment - 1) / alignment * alignment));
+  // Large pages, as the engine's arena has them for all that lies in it.
+  constexpr size_t kHugePage = 2 << 20, kSmall = 64 << 10;
+  const size_t alignment = bytes < kSmall ? 64 : kHugePage;
+  const size_t size = (bytes + 64 + alignment - 1) / alignment * alignment;
+  Memory m(std::aligned_alloc(alignment, size));
   if (!m) throw resource_error("no memory for {} MiB of operands", bytes >> 20);
-  if (bytes >= kHugePage) madvise(m.get(), bytes, MADV_HUGEPAGE);  // a wish: it may be refused
+  if (bytes >= kSmall) madvise(m.get(), size, MADV_HUGEPAGE);  // a wish: it may be refused
   return m;
 }
 
@@ -171,7 +172,10 @@ void Operands::prepare(const KernelDef& kernel, ThreadPool& pool) {
   if (kernel.scratch_bytes) call_.scratch = take(kernel.scratch_bytes(call_, pool.size()));
   if (!kernel.pack) return;
   void* packed = take(kernel.packed_bytes(call_));
-  pool.run([&](const Team& team) { kernel.pack(call_, weights_, packed, team); });
+  if (find_kernel(kernel.op, kernel.variant) != &kernel)
+    kernel.pack(call_, weights_, packed, Team{});
+  else
+    pool.run([&](const Team& team) { kernel.pack(call_, weights_, packed, team); });
   call_.packed = packed;
 }
 

@@ -26,7 +26,9 @@ class Operands {
 
   // Packs and gets scratch memory for that implementation.
   void prepare(const KernelDef& kernel, ThreadPool& pool);
+  // By the pool; a library's is called outside of it: its threads want the cores that members would stay on.
   void launch(const KernelDef& kernel, ThreadPool& pool) const {
+    if (find_kernel(kernel.op, kernel.variant) != &kernel) return kernel.launch(call_, Team{});
     pool.run([&](const Team& team) { kernel.launch(call_, team); });
   }
   const KernelCall& call() const { return call_; }

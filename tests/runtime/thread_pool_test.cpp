@@ -1,8 +1,10 @@
 #include "runtime/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -25,6 +27,39 @@ TEST(ThreadPool, EveryMemberRunsOnceAndSynchronises) {
     }
     for (int sum : second) EXPECT_EQ(sum, 200 * threads);
   }
+}
+
+// As many members as cores: each has one of its own, and the caller may go where it likes again afterwards.
+TEST(ThreadPool, MembersStayOnCoresOfTheirOwn) {
+  cpu_set_t before, after;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  ThreadPool pool(default_threads());
+  for (int round = 0; round < 20; ++round) {
+    std::vector<int> cores(size_t(pool.size()));
+    std::vector<int> allowed(cores.size());
+    pool.run([&](const Team& team) {
+      cpu_set_t mask;
+      sched_getaffinity(0, sizeof mask, &mask);
+      allowed[size_t(team.index)] = CPU_COUNT(&mask);
+      cores[size_t(team.index)] = sched_getcpu();
+    });
+    EXPECT_EQ(std::set<int>(cores.begin(), cores.end()).size(), cores.size());
+    for (int n : allowed) EXPECT_EQ(n, 1);
+  }
+  ASSERT_EQ(sched_getaffinity(0, sizeof after, &after), 0);
+  EXPECT_TRUE(CPU_EQUAL(&before, &after));
+}
+
+TEST(ThreadPool, TeamsOfAnotherSizeAreLeftToTheSystem) {
+  const int threads = default_threads() + 1;
+  ThreadPool pool(threads);
+  std::vector<int> allowed(size_t(threads), 0);
+  pool.run([&](const Team& team) {
+    cpu_set_t mask;
+    sched_getaffinity(0, sizeof mask, &mask);
+    allowed[size_t(team.index)] = CPU_COUNT(&mask);
+  });
+  for (int n : allowed) EXPECT_EQ(n, default_threads());
 }
 
 TEST(Items, EachIsTakenOnce) {
