@@ -153,7 +153,13 @@ void scores(const float* k, int64_t stride, const float* q, int64_t D, float* s)
     const auto q0 = Simd::load(q), q1 = Simd::load(q + Simd::kLanes);
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
-      const auto x = Simd::set(third[r / 3][r % 3 * stride + d]);
+      const float* const at = third[r / 3] + (r % 3 * stride + d);
+      if (Simd::kRowsFromMemory > 0 && r % 3 == 0) {  // has no index
+        acc[r][0] = Simd::fmadd_from(at, q0, acc[r][0]);
+        acc[r][1] = Simd::fmadd_from(at, q1, acc[r][1]);
+        continue;
+      }
+      const auto x = Simd::set(*at);
       acc[r][0] = Simd::fmadd(x, q0, acc[r][0]);
       acc[r][1] = Simd::fmadd(x, q1, acc[r][1]);
     }
@@ -178,6 +184,11 @@ void accumulate(const float* v, int64_t stride, const float* p, int64_t keys,
     const auto p0 = Simd::load(p), p1 = Simd::load(p + Simd::kLanes);
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
+      if (r < Simd::kRowsFromMemory) {
+        acc[r][0] = Simd::fmadd_from(v + r, p0, acc[r][0]);
+        acc[r][1] = Simd::fmadd_from(v + r, p1, acc[r][1]);
+        continue;
+      }
       const auto x = Simd::set(v[r]);
       acc[r][0] = Simd::fmadd(x, p0, acc[r][0]);
       acc[r][1] = Simd::fmadd(x, p1, acc[r][1]);

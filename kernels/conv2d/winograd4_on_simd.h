@@ -151,7 +151,13 @@ static void product_tile(const float* v, int64_t stride, const float* u, int64_t
     u += Simd::kPanel;
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
-      const Vector x = Simd::set(base[r / 3][r % 3 * stride + c]);
+      const float* const at = base[r / 3] + (r % 3 * stride + c);
+      if (Simd::kRowsFromMemory > 0 && r % 3 == 0) {  // has no index
+#pragma GCC unroll 2
+        for (int h = 0; h < kVectors; ++h) sum[r][h] = Simd::fmadd_from(at, w[h], sum[r][h]);
+        continue;
+      }
+      const Vector x = Simd::set(*at);
 #pragma GCC unroll 2
       for (int h = 0; h < kVectors; ++h) sum[r][h] = Simd::fmadd(x, w[h], sum[r][h]);
     }

@@ -28,6 +28,7 @@ struct F32 {
     return simd512::load(p);
   }
   static __m512 multiply_add(__m512 sums, __m512 a, __m512 w) { return _mm512_fmadd_ps(a, w, sums); }
+  static __m512 multiply_add_from(__m512 sums, const float* a, __m512 w) { return simd512::fmadd_from(a, w, sums); }
 };
 
 struct Core : F32 {

@@ -28,6 +28,9 @@ struct Pairs {
   static __m512i broadcast(const bf16_t* p) { return simd512::broadcast_pair(p); }
   static __m512i load_weights(const bf16_t* p) { return _mm512_loadu_si512(p); }
   static __m512 multiply_add(__m512 sums, __m512i a, __m512i w) { return simd512::dot_bf16(sums, a, w); }
+  static __m512 multiply_add_from(__m512 sums, const bf16_t* a, __m512i w) {
+    return simd512::dot_bf16_from(sums, a, w);
+  }
 };
 
 struct Core : Pairs {

@@ -1,7 +1,8 @@
 // What the AVX-512 cores of gemm_frame.h share: the 14 × 32 tile, its loop over K, its epilogue.
 //
 // One step of the loop takes 32 bits of each of 14 rows of A, broadcast, and 32 lanes of 32 bits of W: one product a lane in
-// f32, two in bf16, four in int8. 28 accumulators, 2 registers for W, 1 for A; 16 loads to 28 multiply-adds.
+// f32, two in bf16, four in int8. 28 accumulators, 2 registers for W, 1 for A; to 28 multiply-adds 16 loads, or 24 where 8 of the rows are
+// broadcast by the multiplications themselves.
 //
 // For translation units compiled for AVX-512; see simd_avx512.h.
 #pragma once
@@ -25,6 +26,7 @@ inline constexpr int64_t kMr = 14, kNr = 32;
 //   zero()  add(x, y)
 //   multiply_add(sums, a, w)   sums + Σ over the group of a · w, in each lane; a, w are 16 lanes of kGroup elements
 //   broadcast(p)               the group at p in all lanes
+//   multiply_add_from(sums, p, w)   multiply_add() of both in one instruction, if there is one
 //   load_weights<W>(p)         16 lanes of weights, from the packed type W
 template <int R, typename W, typename Math, int kVectors = 2>
 static void micro_kernel(const typename Math::Cell* a, const void* w, int64_t k, typename Math::Sum* c,
@@ -36,6 +38,7 @@ static void micro_kernel(const typename Math::Cell* a, const void* w, int64_t k,
 #pragma GCC unroll 14
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < kVectors; ++v) acc[r][v] = Math::zero();
+#pragma GCC unroll 4
   for (int64_t i = 0; i < k; i += Math::kGroup) {
     decltype(Math::load_weights(b)) weights[kVectors];
 #pragma GCC unroll 2
@@ -43,7 +46,14 @@ static void micro_kernel(const typename Math::Cell* a, const void* w, int64_t k,
     b += kVectors * kLanes;
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
-      const auto ar = Math::broadcast(a + r * Math::kLda);
+      const typename Math::Cell* const at = a + r * Math::kLda;
+      if constexpr (requires { Math::multiply_add_from(acc[0][0], at, weights[0]); })
+        if (r < simd512::kRowsFromMemory) {
+#pragma GCC unroll 2
+          for (int v = 0; v < kVectors; ++v) acc[r][v] = Math::multiply_add_from(acc[r][v], at, weights[v]);
+          continue;
+        }
+      const auto ar = Math::broadcast(at);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) acc[r][v] = Math::multiply_add(acc[r][v], ar, weights[v]);
     }

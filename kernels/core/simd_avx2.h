@@ -223,6 +223,7 @@ namespace {  // a type of its own for each unit: its functions must not meet tho
 struct Lanes {
   using Vector = __m256;
   static constexpr int64_t kLanes = simd::kLanes;
+  static constexpr int kRowsFromMemory = 0;  // no instruction broadcasts and multiplies
 
   template <typename T>
   static Vector load(const T* p) {
@@ -242,6 +243,7 @@ struct Lanes {
   }
   static Vector set(float x) { return _mm256_set1_ps(x); }
   static Vector fmadd(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
+  static Vector fmadd_from(const float* a, Vector b, Vector c) { return fmadd(set(*a), b, c); }
   static Vector fnmadd(Vector a, Vector b, Vector c) { return _mm256_fnmadd_ps(a, b, c); }
   static Vector min(Vector a, Vector b) { return _mm256_min_ps(a, b); }
   static Vector max(Vector a, Vector b) { return _mm256_max_ps(a, b); }

@@ -20,6 +20,16 @@ static inline __m512i broadcast_pair(const bf16_t* p) {
   return _mm512_set1_epi32(bits);
 }
 
+// dot_bf16() with the pair at p in all lanes, broadcast by the instruction itself; see simd512::fmadd_from().
+static inline __m512 dot_bf16_from(__m512 sums, const bf16_t* p, __m512i w) {
+#ifdef __AVX512BF16__
+  asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(w), "m"(*reinterpret_cast<const int(*)>(p)));
+  return sums;
+#else
+  return dot_bf16(sums, broadcast_pair(p), w);
+#endif
+}
+
 // Sixteen f32, rounded to nearest even, as operands of dot_bf16(): denormals become zero, which it takes them for anyway.
 static inline void store_operand(bf16_t* p, __m512 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(v));
