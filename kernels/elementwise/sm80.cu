@@ -1,5 +1,5 @@
-// unary, add, geglu and concat for GPUs: one thread for eight neighbouring channels of a row, 16 bytes an access where the
-// rows allow it. Floor: the bytes. Registers below 40, no shared memory.
+// unary, add, geglu and concat for GPUs: one thread for eight neighbouring channels of a row, for four where one side is f32, 16
+// bytes an access where the rows allow it. Floor: the bytes. Registers below 40, no shared memory.
 #include "kernels/core/cuda/rows.h"
 
 namespace darkroom::kernels {
@@ -9,14 +9,14 @@ using namespace cuda;
 
 constexpr int kThreads = 256;
 
-// Channels first … first + 7 of a row.
+// A run of n channels of a row, from `first` on.
 struct Place {
   uint32_t row;
   int64_t first;
 };
-DARKROOM_DEVICE Place place_of(uint32_t eights_a_row) {
+DARKROOM_DEVICE Place place_of(uint32_t runs_a_row, int n) {
   const uint32_t item = blockIdx.x * kThreads + threadIdx.x;
-  return {item / eights_a_row, int64_t(item % eights_a_row) * 8};
+  return {item / runs_a_row, int64_t(item % runs_a_row) * n};
 }
 
 template <typename In, typename Out>
@@ -26,7 +26,7 @@ struct Params {
   Global<const In> other;
   Global<Out> out;
   RowMap x_rows, other_rows, out_rows;
-  uint32_t rows, eights;  // of the output
+  uint32_t rows, runs;  // of the output; of a row
   int64_t channels;
   uint32_t rows_of_sample;  // add: rows that share a row of b
   bool vectors;
@@ -36,44 +36,47 @@ struct Params {
 
 template <typename In, typename Out>
 __global__ void __launch_bounds__(kThreads) unary(const __grid_constant__ Params<In, Out> p) {
-  const Place at = place_of(p.eights);
+  constexpr int kN = kRun<In, Out>;
+  const Place at = place_of(p.runs, kN);
   if (at.row >= p.rows) return;
-  float x[8];
-  load8<In>(x, p.x + (row_offset(p.x_rows, at.row) + at.first), p.vectors, p.channels - at.first);
+  float x[kN];
+  load_run<In>(x, p.x + (row_offset(p.x_rows, at.row) + at.first), p.vectors, p.channels - at.first);
   DARKROOM_UNROLL
   for (float& v : x) v = activate(p.activation, v) * p.scale;
-  store8<Out>(p.out + (row_offset(p.out_rows, at.row) + at.first), x, p.vectors, p.channels - at.first);
+  store_run<Out>(p.out + (row_offset(p.out_rows, at.row) + at.first), x, p.vectors, p.channels - at.first);
 }
 
 template <typename In, typename Out>
 __global__ void __launch_bounds__(kThreads) add(const __grid_constant__ Params<In, Out> p) {
-  const Place at = place_of(p.eights);
+  constexpr int kN = kRun<In, Out>;
+  const Place at = place_of(p.runs, kN);
   if (at.row >= p.rows) return;
-  float a[8], b[8];
+  float a[kN], b[kN];
   const int64_t n = p.channels - at.first;
-  load8<In>(a, p.x + (row_offset(p.x_rows, at.row) + at.first), p.vectors, n);
+  load_run<In>(a, p.x + (row_offset(p.x_rows, at.row) + at.first), p.vectors, n);
   const int64_t other = row_offset(p.other_rows, at.row / p.rows_of_sample) + at.first;
   if (p.other_f32 != nullptr)
-    load8<float>(b, p.other_f32 + other, p.vectors, n);
+    load_run<float>(b, p.other_f32 + other, p.vectors, n);
   else
-    load8<In>(b, p.other + other, p.vectors, n);
+    load_run<In>(b, p.other + other, p.vectors, n);
   DARKROOM_UNROLL
-  for (int i = 0; i < 8; ++i) a[i] += b[i];
-  store8<Out>(p.out + (row_offset(p.out_rows, at.row) + at.first), a, p.vectors, n);
+  for (int i = 0; i < kN; ++i) a[i] += b[i];
+  store_run<Out>(p.out + (row_offset(p.out_rows, at.row) + at.first), a, p.vectors, n);
 }
 
 template <typename In, typename Out>
 __global__ void __launch_bounds__(kThreads) geglu(const __grid_constant__ Params<In, Out> p) {
-  const Place at = place_of(p.eights);
+  constexpr int kN = kRun<In, Out>;
+  const Place at = place_of(p.runs, kN);
   if (at.row >= p.rows) return;
-  float x[8], gate[8];
+  float x[kN], gate[kN];
   const int64_t n = p.channels - at.first;
   const Global<const In> from = p.x + (row_offset(p.x_rows, at.row) + at.first);
-  load8<In>(x, from, p.vectors, n);
-  load8<In>(gate, from + p.channels, p.vectors, n);
+  load_run<In>(x, from, p.vectors, n);
+  load_run<In>(gate, from + p.channels, p.vectors, n);
   DARKROOM_UNROLL
-  for (int i = 0; i < 8; ++i) x[i] *= gelu(gate[i]);
-  store8<Out>(p.out + (row_offset(p.out_rows, at.row) + at.first), x, p.vectors, n);
+  for (int i = 0; i < kN; ++i) x[i] *= gelu(gate[i]);
+  store_run<Out>(p.out + (row_offset(p.out_rows, at.row) + at.first), x, p.vectors, n);
 }
 
 const char* reject(const KernelCall& call) {
@@ -102,16 +105,16 @@ Params<In, Out> params_of(const TensorView& x, const TensorView& out) {
   p.out_rows = row_map(out);
   p.rows = uint32_t(out.rows());
   p.channels = out.channels();
-  p.eights = blocks_for(p.channels, 8);
+  p.runs = blocks_for(p.channels, kRun<In, Out>);
   p.rows_of_sample = 1;
-  p.vectors = rows_of_eights(x) && rows_of_eights(out);
+  p.vectors = rows_of_runs(x, kRun<In, Out>) && rows_of_runs(out, kRun<In, Out>);
   p.activation = Activation::none;
   p.scale = 1.0f;
   return p;
 }
 template <typename In, typename Out>
 void launch(const Stream& stream, const char* name, void (*kernel)(Params<In, Out>), const Params<In, Out>& p) {
-  launch_grid(stream, name, {blocks_for(int64_t(p.rows) * p.eights, kThreads)}, kThreads, 0, kernel, p);
+  launch_grid(stream, name, {blocks_for(int64_t(p.rows) * p.runs, kThreads)}, kThreads, 0, kernel, p);
 }
 
 void enqueue_unary(const KernelCall& call, const Stream& stream) {
@@ -134,7 +137,7 @@ void enqueue_add(const KernelCall& call, const Stream& stream) {
       p.other_f32 = global<const float>(b, "b");
     p.other_rows = row_map(b);
     p.rows_of_sample = b.shape == a.shape ? 1 : uint32_t(a.rows() / a.shape[0]);
-    p.vectors = p.vectors && rows_of_eights(b);
+    p.vectors = p.vectors && rows_of_runs(b, kRun<decltype(in), decltype(out)>);
     launch(stream, "add", add<decltype(in), decltype(out)>, p);
   });
 }

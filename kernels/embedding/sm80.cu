@@ -1,4 +1,4 @@
-// embedding and select_rows for GPUs: one thread for eight channels of an output row. Floor: the bytes.
+// embedding and select_rows for GPUs: one thread for eight channels of an output row, or four (kRun). Floor: the bytes.
 #include "kernels/core/cuda/rows.h"
 
 namespace darkroom::kernels {
@@ -15,7 +15,7 @@ struct EmbeddingParams {
   Global<Out> out;
   RowMap out_rows;
   int64_t ids_stride[2], table_stride, positions_stride;
-  uint32_t rows, eights, tokens;
+  uint32_t rows, runs, tokens;  // runs: of a row
   int64_t channels;
   int32_t entries;
   bool vectors;
@@ -23,22 +23,23 @@ struct EmbeddingParams {
 
 template <typename Table, typename Out>
 __global__ void __launch_bounds__(kThreads) embedding(const __grid_constant__ EmbeddingParams<Table, Out> p) {
+  constexpr int kN = kRun<Table, Out>;
   const uint32_t item = blockIdx.x * kThreads + threadIdx.x;
-  const uint32_t row = item / p.eights;
+  const uint32_t row = item / p.runs;
   if (row >= p.rows) return;
-  const int64_t first = int64_t(item % p.eights) * 8, n = p.channels - first;
+  const int64_t first = int64_t(item % p.runs) * kN, n = p.channels - first;
   const uint32_t sample = row / p.tokens, token = row % p.tokens;
   int32_t id = load(p.ids + (sample * p.ids_stride[0] + token * p.ids_stride[1]));
   id = id < 0 ? 0 : id < p.entries ? id : p.entries - 1;
-  float x[8];
-  load8<Table>(x, p.table + (id * p.table_stride + first), p.vectors, n);
+  float x[kN];
+  load_run<Table>(x, p.table + (id * p.table_stride + first), p.vectors, n);
   if (p.positions != nullptr) {
-    float position[8];
-    load8<Table>(position, p.positions + (token * p.positions_stride + first), p.vectors, n);
+    float position[kN];
+    load_run<Table>(position, p.positions + (token * p.positions_stride + first), p.vectors, n);
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i) x[i] += position[i];
+    for (int i = 0; i < kN; ++i) x[i] += position[i];
   }
-  store8<Out>(p.out + (row_offset(p.out_rows, row) + first), x, p.vectors, n);
+  store_run<Out>(p.out + (row_offset(p.out_rows, row) + first), x, p.vectors, n);
 }
 
 template <typename In, typename Out>
@@ -47,7 +48,7 @@ struct SelectParams {
   Global<const int32_t> index;
   Global<Out> out;
   int64_t x_stride[2], index_stride, out_stride;
-  uint32_t samples, eights;
+  uint32_t samples, runs;  // runs: of a row
   int64_t channels;
   int32_t tokens;
   bool vectors;
@@ -55,15 +56,16 @@ struct SelectParams {
 
 template <typename In, typename Out>
 __global__ void __launch_bounds__(kThreads) select_rows(const __grid_constant__ SelectParams<In, Out> p) {
+  constexpr int kN = kRun<In, Out>;
   const uint32_t item = blockIdx.x * kThreads + threadIdx.x;
-  const uint32_t sample = item / p.eights;
+  const uint32_t sample = item / p.runs;
   if (sample >= p.samples) return;
-  const int64_t first = int64_t(item % p.eights) * 8, n = p.channels - first;
+  const int64_t first = int64_t(item % p.runs) * kN, n = p.channels - first;
   int32_t token = load(p.index + sample * p.index_stride);
   token = token < 0 ? 0 : token < p.tokens ? token : p.tokens - 1;
-  float x[8];
-  load8<In>(x, p.x + (sample * p.x_stride[0] + token * p.x_stride[1] + first), p.vectors, n);
-  store8<Out>(p.out + (sample * p.out_stride + first), x, p.vectors, n);
+  float x[kN];
+  load_run<In>(x, p.x + (sample * p.x_stride[0] + token * p.x_stride[1] + first), p.vectors, n);
+  store_run<Out>(p.out + (sample * p.out_stride + first), x, p.vectors, n);
 }
 
 const char* reject_embedding(const KernelCall& call) {
@@ -106,10 +108,11 @@ void enqueue_embedding(const KernelCall& call, const Stream& stream) {
       p.rows = uint32_t(call.out.rows());
       p.tokens = uint32_t(ids.shape[1]);
       p.channels = table.channels();
-      p.eights = blocks_for(p.channels, 8);
+      constexpr int kN = kRun<Table, Out>;
+      p.runs = blocks_for(p.channels, kN);
       p.entries = int32_t(table.shape[0]);
-      p.vectors = rows_of_eights(table) && rows_of_eights(positions) && rows_of_eights(call.out);
-      launch_grid(stream, "embedding", {blocks_for(int64_t(p.rows) * p.eights, kThreads)}, kThreads, 0,
+      p.vectors = rows_of_runs(table, kN) && rows_of_runs(positions, kN) && rows_of_runs(call.out, kN);
+      launch_grid(stream, "embedding", {blocks_for(int64_t(p.rows) * p.runs, kThreads)}, kThreads, 0,
                   embedding<Table, Out>, p);
     });
   });
@@ -132,9 +135,10 @@ void enqueue_select_rows(const KernelCall& call, const Stream& stream) {
     p.samples = uint32_t(x.shape[0]);
     p.tokens = int32_t(x.shape[1]);
     p.channels = x.channels();
-    p.eights = blocks_for(p.channels, 8);
-    p.vectors = rows_of_eights(x) && rows_of_eights(call.out);
-    launch_grid(stream, "select_rows", {blocks_for(int64_t(p.samples) * p.eights, kThreads)}, kThreads, 0,
+    constexpr int kN = kRun<In, Out>;
+    p.runs = blocks_for(p.channels, kN);
+    p.vectors = rows_of_runs(x, kN) && rows_of_runs(call.out, kN);
+    launch_grid(stream, "select_rows", {blocks_for(int64_t(p.samples) * p.runs, kThreads)}, kThreads, 0,
                 select_rows<In, Out>, p);
   });
 }

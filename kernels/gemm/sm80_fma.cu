@@ -15,24 +15,25 @@ using Params = GemmParams<A, float, O>;
 template <typename A, typename O>
 __global__ void __launch_bounds__(kFmaThreads, 2) fma_gemm(const __grid_constant__ Params<A, O> p) {
   const FmaPlace at = fma_place();
+  const FmaLoad mine = fma_load_along_k();
   const FmaTile tile = fma_tile();
   const uint32_t first_row = blockIdx.x * kFmaTile, first_column = blockIdx.y * kFmaTile;
   OutputPixel pixel[kFmaLoads];
   DARKROOM_UNROLL
   for (int i = 0; i < kFmaLoads; ++i)
-    pixel[i] = output_pixel(p.gather, first_row + uint32_t(at.row + i * 16), p.epilogue.rows);
+    pixel[i] = output_pixel(p.gather, first_row + uint32_t(mine.row + i * mine.row_step), p.epilogue.rows);
   KPosition k{0, 0, 0, 0};
-  Global<const float> weight = p.weight + ((first_column + at.row) * p.depth + at.k);
+  Global<const float> weight = p.weight + ((first_column + mine.row) * p.depth + mine.k);
 
   float a[kFmaLoads], b[kFmaLoads], sum[4][4] = {};
   const auto load_block = [&] {
-    const uint32_t channel = k.block * kFmaDepth + uint32_t(at.k);
+    const uint32_t channel = k.block * kFmaDepth + uint32_t(mine.k);
     DARKROOM_UNROLL
     for (int i = 0; i < kFmaLoads; ++i) {
       const int64_t offset = gathered_pixel(p.gather, pixel[i], k);
       const bool valid = offset >= 0 && channel < p.gather.channels[k.source];
       a[i] = valid ? widen(load(p.source[k.source] + (offset + channel))) : 0.0f;
-      b[i] = load(weight + i * 16 * p.depth);
+      b[i] = load(weight + i * mine.row_step * p.depth);
     }
     weight += kFmaDepth;
     advance(k, p.gather);
@@ -47,7 +48,7 @@ __global__ void __launch_bounds__(kFmaThreads, 2) fma_gemm(const __grid_constant
       now_b[i] = b[i];
     }
     if (k_block + 1 < p.k_blocks) load_block();
-    fma_step(sum, tile, at, now_a, now_b);
+    fma_step(sum, tile, at, mine, now_a, mine, now_b);
   }
 
   // A warp holds 8 rows × 64 columns.

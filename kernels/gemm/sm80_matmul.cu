@@ -15,12 +15,14 @@ struct Params {
   int64_t a_stride[3], b_stride[3], out_stride[3];  // batch, head, row
   int64_t b_k, b_column;                            // b's strides along K and along the output's columns
   uint32_t heads, rows, columns, depth;
+  bool vectors;  // four outputs of a row may be stored at once
   float alpha;
 };
 
 template <typename In, typename Out>
 __global__ void __launch_bounds__(kFmaThreads) matmul(const __grid_constant__ Params<In, Out> p) {
   const FmaPlace at = fma_place();
+  const FmaLoad of_a = fma_load_along_k(), of_b = p.b_k == 1 ? of_a : fma_load_across_k();
   const FmaTile tile = fma_tile();
   const int64_t batch = blockIdx.z / p.heads, head = blockIdx.z % p.heads;
   const Global<const In> from_a = p.a + (batch * p.a_stride[0] + head * p.a_stride[1]);
@@ -29,25 +31,27 @@ __global__ void __launch_bounds__(kFmaThreads) matmul(const __grid_constant__ Pa
   float sum[4][4] = {};
   for (uint32_t first = 0; first < p.depth; first += kFmaDepth) {
     float a[kFmaLoads], b[kFmaLoads];
-    const uint32_t k = first + uint32_t(at.k);
     DARKROOM_UNROLL
     for (int i = 0; i < kFmaLoads; ++i) {
-      const uint32_t row = first_row + uint32_t(at.row + i * 16), column = first_column + uint32_t(at.row + i * 16);
+      const uint32_t row = first_row + uint32_t(of_a.row + i * of_a.row_step);
+      const uint32_t k = first + uint32_t(of_a.k + i * of_a.k_step);
       a[i] = row < p.rows && k < p.depth ? widen(load(from_a + (row * p.a_stride[2] + k))) : 0.0f;
-      b[i] = column < p.columns && k < p.depth ? widen(load(from_b + (k * p.b_k + column * p.b_column))) : 0.0f;
+      const uint32_t column = first_column + uint32_t(of_b.row + i * of_b.row_step);
+      const uint32_t k_of_b = first + uint32_t(of_b.k + i * of_b.k_step);
+      b[i] = column < p.columns && k_of_b < p.depth ? widen(load(from_b + (k_of_b * p.b_k + column * p.b_column)))
+                                                    : 0.0f;
     }
-    fma_step(sum, tile, at, a, b);
+    fma_step(sum, tile, at, of_a, a, of_b, b);
   }
   const Global<Out> out = p.out + (batch * p.out_stride[0] + head * p.out_stride[1]);
+  const uint32_t column = first_column + uint32_t(at.sum_column);
   DARKROOM_UNROLL
   for (int i = 0; i < 4; ++i) {
     const uint32_t row = first_row + uint32_t(at.sum_row + i);
+    if (row >= p.rows || column >= p.columns) continue;
     DARKROOM_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const uint32_t column = first_column + uint32_t(at.sum_column + j);
-      if (row < p.rows && column < p.columns)
-        store(out + (row * p.out_stride[2] + column), narrow<Out>(p.alpha * sum[i][j]));
-    }
+    for (float& s : sum[i]) s *= p.alpha;
+    store_run<Out>(out + (row * p.out_stride[2] + column), sum[i], p.vectors, p.columns - column);
   }
 }
 
@@ -82,6 +86,7 @@ void enqueue(const KernelCall& call, const Stream& stream) {
     p.rows = uint32_t(out.shape[2]);
     p.columns = uint32_t(out.shape[3]);
     p.depth = uint32_t(a.shape[3]);
+    p.vectors = rows_of_runs(out, 4);
     p.alpha = attrs.alpha;
     launch_grid(stream, "matmul",
                 {blocks_for(p.rows, kFmaTile), blocks_for(p.columns, kFmaTile), uint32_t(out.shape[0] * out.shape[1])},

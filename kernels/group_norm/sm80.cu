@@ -135,10 +135,25 @@ __global__ void __launch_bounds__(kThreads) statistics(const __grid_constant__ P
     if (count == 0) continue;
     DARKROOM_UNROLL
     for (int i = 0; i < 8; ++i) {
-      if (c + i >= p.channels) break;
       const float d = sum[i] / count;
-      store(mean + (lane * p.channels + c + i), d);
-      store(squares + (lane * p.channels + c + i), square[i] - sum[i] * d);
+      square[i] -= sum[i] * d;
+      sum[i] = d;
+    }
+    const int64_t at = lane * p.channels + c;
+    DARKROOM_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+      if (p.vectors) {  // four at once: one by one, eight lanes would meet in a bank
+        store(as<Vec<float, 4>>(mean + (at + i)), Vec<float, 4>{{sum[i], sum[i + 1], sum[i + 2], sum[i + 3]}});
+        store(as<Vec<float, 4>>(squares + (at + i)),
+              Vec<float, 4>{{square[i], square[i + 1], square[i + 2], square[i + 3]}});
+        continue;
+      }
+      DARKROOM_UNROLL
+      for (int j = i; j < i + 4; ++j) {
+        if (c + j >= p.channels) break;
+        store(mean + (at + j), sum[j]);
+        store(squares + (at + j), square[j]);
+      }
     }
   }
   sync_block();

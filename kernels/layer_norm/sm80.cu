@@ -2,7 +2,8 @@
 // also say by how much the rounded mean is wrong, so that a large mean costs no digits. The row is read three times, twice of
 // them from L1.
 //
-// Floor: the bytes, read once and written once. Four warps a block, no shared memory.
+// Floor: the bytes, read once and written once. Four warps a block, no shared memory. Four channels to a lane at a time: gamma and
+// beta are f32.
 #include "kernels/core/cuda/rows.h"
 
 namespace darkroom::kernels {
@@ -11,6 +12,7 @@ namespace {
 using namespace cuda;
 
 constexpr int kRows = 4, kThreads = kRows * kWarp;
+constexpr int kN = kRun<float, float>;  // channels of a lane at a time
 
 template <typename In, typename Out>
 struct Params {
@@ -29,21 +31,21 @@ __global__ void __launch_bounds__(kThreads) layer_norm(const __grid_constant__ P
   const uint32_t row = blockIdx.x * kRows + uint32_t(warp_index());
   if (row >= p.rows) return;
   const Global<const In> x = p.x + row_offset(p.x_rows, row);
-  const int64_t begin = lane_index() * 8, step = kWarp * 8;
-  float v[8];
+  const int64_t begin = lane_index() * kN, step = kWarp * kN;
+  float v[kN];
 
   float sum = 0;
   for (int64_t c = begin; c < p.channels; c += step) {
-    load8<In>(v, x + c, p.vectors, p.channels - c);
+    load_run<In>(v, x + c, p.vectors, p.channels - c);
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i) sum += v[i];
+    for (int i = 0; i < kN; ++i) sum += v[i];
   }
   const float mean = warp_sum(sum) / float(p.channels);
   float rest = 0, squares = 0;
   for (int64_t c = begin; c < p.channels; c += step) {
-    load8<In>(v, x + c, p.vectors, p.channels - c);
+    load_run<In>(v, x + c, p.vectors, p.channels - c);
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < kN; ++i) {
       const float d = c + i < p.channels ? v[i] - mean : 0.0f;
       rest += d;
       squares += d * d;
@@ -53,14 +55,14 @@ __global__ void __launch_bounds__(kThreads) layer_norm(const __grid_constant__ P
   const float scale = 1.0f / sqrtf(warp_sum(squares) / float(p.channels) - rest * rest + p.eps);
   const Global<Out> out = p.out + row_offset(p.out_rows, row);
   for (int64_t c = begin; c < p.channels; c += step) {
-    float gamma[8], beta[8];
+    float gamma[kN], beta[kN];
     const int64_t n = p.channels - c;
-    load8<In>(v, x + c, p.vectors, n);
-    load8<float>(gamma, p.gamma + c, p.vectors, n);
-    load8<float>(beta, p.beta + c, p.vectors, n);
+    load_run<In>(v, x + c, p.vectors, n);
+    load_run<float>(gamma, p.gamma + c, p.vectors, n);
+    load_run<float>(beta, p.beta + c, p.vectors, n);
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i) v[i] = (v[i] - mean - rest) * scale * gamma[i] + beta[i];
-    store8<Out>(out + c, v, p.vectors, n);
+    for (int i = 0; i < kN; ++i) v[i] = (v[i] - mean - rest) * scale * gamma[i] + beta[i];
+    store_run<Out>(out + c, v, p.vectors, n);
   }
 }
 
@@ -87,8 +89,8 @@ void enqueue(const KernelCall& call, const Stream& stream) {
     p.rows = uint32_t(x.rows());
     p.channels = x.channels();
     p.eps = call.attributes<LayerNormAttrs>().eps;
-    p.vectors = rows_of_eights(x) && rows_of_eights(call.out) && rows_of_eights(call.in[S::kGamma]) &&
-                rows_of_eights(call.in[S::kBeta]);
+    p.vectors = rows_of_runs(x, kN) && rows_of_runs(call.out, kN) && rows_of_runs(call.in[S::kGamma], kN) &&
+                rows_of_runs(call.in[S::kBeta], kN);
     launch_grid(stream, "layer_norm", {blocks_for(p.rows, kRows)}, kThreads, 0, layer_norm<In, Out>, p);
   });
 }

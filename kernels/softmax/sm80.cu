@@ -26,28 +26,31 @@ __global__ void __launch_bounds__(kThreads) softmax(const __grid_constant__ Para
   const Global<const In> x = p.x + row_offset(p.x_rows, row);
   const Global<Out> out = p.out + row_offset(p.out_rows, row);
   const int64_t seen = p.rows_of_mask ? int64_t(row % p.rows_of_mask) + 1 : p.channels;
-  const int64_t begin = lane_index() * 8, step = kWarp * 8;
-  float v[8];
+  // A lane's run of channels; where rows do not allow that, channels 32 apart, so that a warp still reads neighbours.
+  constexpr int kN = kRun<In, Out>;
+  const int apart = p.vectors ? 1 : kWarp;
+  const int64_t begin = p.vectors ? lane_index() * kN : lane_index(), step = kWarp * kN;
+  float v[kN];
 
   float most = -INFINITY;
   for (int64_t c = begin; c < p.channels; c += step) {
-    load8<In>(v, x + c, p.vectors, p.channels - c);
+    load_run<In>(v, x + c, p.vectors, p.channels - c, apart);
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i) most = c + i < seen ? fmaxf(most, v[i]) : most;
+    for (int i = 0; i < kN; ++i) most = c + i * apart < seen ? fmaxf(most, v[i]) : most;
   }
   most = warp_max(most);
   float sum = 0;
   for (int64_t c = begin; c < p.channels; c += step) {
-    load8<In>(v, x + c, p.vectors, p.channels - c);
+    load_run<In>(v, x + c, p.vectors, p.channels - c, apart);
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i) sum += c + i < seen ? expf(v[i] - most) : 0.0f;
+    for (int i = 0; i < kN; ++i) sum += c + i * apart < seen ? expf(v[i] - most) : 0.0f;
   }
   const float scale = 1.0f / warp_sum(sum);
   for (int64_t c = begin; c < p.channels; c += step) {
-    load8<In>(v, x + c, p.vectors, p.channels - c);
+    load_run<In>(v, x + c, p.vectors, p.channels - c, apart);
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i) v[i] = c + i < seen ? expf(v[i] - most) * scale : 0.0f;
-    store8<Out>(out + c, v, p.vectors, p.channels - c);
+    for (int i = 0; i < kN; ++i) v[i] = c + i * apart < seen ? expf(v[i] - most) * scale : 0.0f;
+    store_run<Out>(out + c, v, p.vectors, p.channels - c, apart);
   }
 }
 
@@ -71,7 +74,7 @@ void enqueue(const KernelCall& call, const Stream& stream) {
     p.rows = uint32_t(x.rows());
     p.rows_of_mask = call.attributes<SoftmaxAttrs>().causal ? uint32_t(x.shape[-2]) : 0;
     p.channels = x.channels();
-    p.vectors = rows_of_eights(x) && rows_of_eights(call.out);
+    p.vectors = rows_of_runs(x, kRun<In, Out>) && rows_of_runs(call.out, kRun<In, Out>);
     launch_grid(stream, "softmax", {blocks_for(p.rows, kRows)}, kThreads, 0, softmax<In, Out>, p);
   });
 }

@@ -1,4 +1,4 @@
-// upsample for GPUs: one thread copies eight channels of an output pixel. Floor: the bytes; source pixels are read again from
+// upsample for GPUs: one thread copies 16 bytes of an output pixel. Floor: the bytes; source pixels are read again from
 // L2. Runs only where no convolution takes the enlargement upon itself.
 #include "kernels/core/cuda/rows.h"
 
@@ -14,7 +14,7 @@ struct Params {
   Global<const T> x;
   Global<T> out;
   RowMap x_rows, out_rows;
-  uint32_t rows, eights;
+  uint32_t rows, runs;  // of the output; of a row
   int64_t channels;
   uint32_t height, width, out_height, out_width;
   bool vectors;
@@ -22,15 +22,16 @@ struct Params {
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) upsample(const __grid_constant__ Params<T> p) {
+  constexpr int kN = kRun<T, T>;
   const uint32_t item = blockIdx.x * kThreads + threadIdx.x;
-  const uint32_t row = item / p.eights;
+  const uint32_t row = item / p.runs;
   if (row >= p.rows) return;
-  const int64_t first = int64_t(item % p.eights) * 8, n = p.channels - first;
+  const int64_t first = int64_t(item % p.runs) * kN, n = p.channels - first;
   const uint32_t x = row % p.out_width, y = row / p.out_width % p.out_height, b = row / p.out_width / p.out_height;
   const uint32_t from = (b * p.height + y * p.height / p.out_height) * p.width + x * p.width / p.out_width;
-  float v[8];
-  load8<T>(v, p.x + (row_offset(p.x_rows, from) + first), p.vectors, n);
-  store8<T>(p.out + (row_offset(p.out_rows, row) + first), v, p.vectors, n);
+  float v[kN];
+  load_run<T>(v, p.x + (row_offset(p.x_rows, from) + first), p.vectors, n);
+  store_run<T>(p.out + (row_offset(p.out_rows, row) + first), v, p.vectors, n);
 }
 
 const char* reject(const KernelCall& call) {
@@ -53,13 +54,13 @@ void enqueue(const KernelCall& call, const Stream& stream) {
     p.out_rows = row_map(call.out);
     p.rows = uint32_t(call.out.rows());
     p.channels = x.channels();
-    p.eights = blocks_for(p.channels, 8);
+    p.runs = blocks_for(p.channels, kRun<T, T>);
     p.height = uint32_t(x.shape[1]);
     p.width = uint32_t(x.shape[2]);
     p.out_height = uint32_t(call.out.shape[1]);
     p.out_width = uint32_t(call.out.shape[2]);
-    p.vectors = rows_of_eights(x) && rows_of_eights(call.out);
-    launch_grid(stream, "upsample", {blocks_for(int64_t(p.rows) * p.eights, kThreads)}, kThreads, 0, upsample<T>, p);
+    p.vectors = rows_of_runs(x, kRun<T, T>) && rows_of_runs(call.out, kRun<T, T>);
+    launch_grid(stream, "upsample", {blocks_for(int64_t(p.rows) * p.runs, kThreads)}, kThreads, 0, upsample<T>, p);
   });
 }
 

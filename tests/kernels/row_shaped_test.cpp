@@ -99,64 +99,73 @@ TEST(Elementwise, ActivationsAndScale) {
        {Activation::none, Activation::silu, Activation::gelu, Activation::quick_gelu, Activation::relu})
     for (DType in : kTypes)
       for (DType out : kTypes)
-        for (int64_t gap : {0, 3}) {
-          SCOPED_TRACE(
-              fmt::format("{} {} to {} gap {}", activation_name(activation), dtype_name(in), dtype_name(out), gap));
-          UnaryAttrs attrs;
-          attrs.activation = activation;
-          attrs.scale = 0.18215f;
-          CallMemory call(attrs);
-          call.fill(UnaryAttrs::kX, {2, 71, 45}, in, 4.0f, 0.0f, gap);
-          call.set_output(out, gap);
-          expect_kernels_agree(call, OpKind::unary);
-        }
+        for (int64_t width : {45, 44, 56})
+          for (int64_t gap : {0, 3, 8}) {
+            SCOPED_TRACE(fmt::format("{} {} to {} width {} gap {}", activation_name(activation), dtype_name(in),
+                                     dtype_name(out), width, gap));
+            UnaryAttrs attrs;
+            attrs.activation = activation;
+            attrs.scale = 0.18215f;
+            CallMemory call(attrs);
+            call.fill(UnaryAttrs::kX, {2, 71, width}, in, 4.0f, 0.0f, gap);
+            call.set_output(out, gap);
+            expect_kernels_agree(call, OpKind::unary);
+          }
 }
 
+// Widths that GPUs move one by one, by fours of f32, by eights of bf16.
 TEST(Elementwise, AddGegluConcatUpsample) {
-  for (DType type : kTypes) {
-    for (bool per_sample : {false, true}) {
-      CallMemory add(AddAttrs{});
-      add.fill(AddAttrs::kA, {2, 5, 6, 37}, type);
-      add.fill(AddAttrs::kB, per_sample ? Shape{2, 37} : Shape{2, 5, 6, 37}, per_sample ? DType::f32 : type, 1.0f, 0.0f,
-               2);
-      add.set_output(type);
-      expect_kernels_agree(add, OpKind::add);
+  for (DType type : kTypes)
+    for (int64_t width : {37, 44, 48}) {
+      SCOPED_TRACE(fmt::format("{} width {}", dtype_name(type), width));
+      for (bool per_sample : {false, true}) {
+        CallMemory add(AddAttrs{});
+        add.fill(AddAttrs::kA, {2, 5, 6, width}, type);
+        add.fill(AddAttrs::kB, per_sample ? Shape{2, width} : Shape{2, 5, 6, width}, per_sample ? DType::f32 : type,
+                 1.0f, 0.0f, width == 37 ? 2 : 8);
+        add.set_output(type);
+        expect_kernels_agree(add, OpKind::add);
+      }
+      CallMemory geglu(GegluAttrs{});
+      geglu.fill(GegluAttrs::kX, {2, 19, 2 * width}, type, 2.0f);
+      geglu.set_output(type, width == 37 ? 1 : 0);
+      expect_kernels_agree(geglu, OpKind::geglu);
+
+      CallMemory concat(ConcatAttrs{});
+      concat.fill(0, {2, 3, 4, width == 37 ? 5 : 8}, type, 1.0f, 0.0f, width == 37 ? 3 : 8);
+      concat.fill(1, {2, 3, 4, 16}, type);
+      concat.fill(2, {2, 3, 4, width}, type);
+      concat.set_output(type, 4);
+      expect_kernels_agree(concat, OpKind::concat, 0.0);
+
+      UpsampleAttrs size;
+      size.height = 7, size.width = 11;
+      CallMemory upsample(size);
+      upsample.fill(UpsampleAttrs::kX, {2, 4, 6, width}, type, 1.0f, 0.0f, width == 37 ? 2 : 8);
+      upsample.set_output(type, width == 37 ? 1 : 8);
+      expect_kernels_agree(upsample, OpKind::upsample, 0.0);
     }
-    CallMemory geglu(GegluAttrs{});
-    geglu.fill(GegluAttrs::kX, {2, 19, 74}, type, 2.0f);
-    geglu.set_output(type, 1);
-    expect_kernels_agree(geglu, OpKind::geglu);
-
-    CallMemory concat(ConcatAttrs{});
-    concat.fill(0, {2, 3, 4, 5}, type, 1.0f, 0.0f, 3);
-    concat.fill(1, {2, 3, 4, 16}, type);
-    concat.fill(2, {2, 3, 4, 1}, type);
-    concat.set_output(type, 4);
-    expect_kernels_agree(concat, OpKind::concat, 0.0);
-
-    UpsampleAttrs size;
-    size.height = 7, size.width = 11;
-    CallMemory upsample(size);
-    upsample.fill(UpsampleAttrs::kX, {2, 4, 6, 9}, type, 1.0f, 0.0f, 2);
-    upsample.set_output(type, 1);
-    expect_kernels_agree(upsample, OpKind::upsample, 0.0);
-  }
 }
 
 TEST(Lookups, EmbeddingAndSelectedRows) {
   for (DType table : {DType::f32, DType::f16, DType::bf16})
-    for (DType out : kTypes) {
-      CallMemory call(EmbeddingAttrs{});
-      call.fill(EmbeddingAttrs::kIds, {2, 9}, DType::i32, 120.0f, -10.0f);  // some outside of the table
-      call.fill(EmbeddingAttrs::kTable, {100, 43}, table);
-      call.fill(EmbeddingAttrs::kPositions, {12, 43}, table);
-      call.set_output(out, 2);
-      expect_kernels_agree(call, OpKind::embedding);
-    }
-  CallMemory rows(SelectRowsAttrs{});
-  rows.fill(SelectRowsAttrs::kX, {3, 7, 21}, DType::bf16, 1.0f, 0.0f, 5);
-  rows.fill(SelectRowsAttrs::kIndex, {3}, DType::i32, 7.0f);
-  expect_kernels_agree(rows, OpKind::select_rows, 0.0);
+    for (DType out : kTypes)
+      for (int64_t width : {43, 44, 48}) {
+        SCOPED_TRACE(fmt::format("{} to {} width {}", dtype_name(table), dtype_name(out), width));
+        CallMemory call(EmbeddingAttrs{});
+        call.fill(EmbeddingAttrs::kIds, {2, 9}, DType::i32, 120.0f, -10.0f);  // some outside of the table
+        call.fill(EmbeddingAttrs::kTable, {100, width}, table);
+        call.fill(EmbeddingAttrs::kPositions, {12, width}, table);
+        call.set_output(out, width == 43 ? 2 : 8);
+        expect_kernels_agree(call, OpKind::embedding);
+      }
+  for (int64_t width : {21, 28, 32}) {
+    CallMemory rows(SelectRowsAttrs{});
+    rows.fill(SelectRowsAttrs::kX, {3, 7, width}, DType::bf16, 1.0f, 0.0f, width == 21 ? 5 : 8);
+    rows.fill(SelectRowsAttrs::kIndex, {3}, DType::i32, 7.0f);
+    rows.set_output(width == 28 ? DType::f32 : DType::bf16);
+    expect_kernels_agree(rows, OpKind::select_rows, 0.0);
+  }
 }
 
 TEST(TimestepEmbedding, WholeFractionalAndSideBySide) {

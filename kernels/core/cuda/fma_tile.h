@@ -12,13 +12,22 @@ namespace darkroom::cuda {
 inline constexpr int kFmaTile = 64, kFmaDepth = 16, kFmaPitch = kFmaTile + 4, kFmaThreads = 256;
 inline constexpr int kFmaLoads = kFmaTile * kFmaDepth / kFmaThreads;  // of a thread, of each operand
 
-// The thread's place in the tile: its sums, and what it loads: k of K, rows `row` + 16 i.
+// Where in the tile a thread's sums lie.
 struct FmaPlace {
-  int sum_row, sum_column, k, row;
+  int sum_row, sum_column;
 };
-DARKROOM_DEVICE FmaPlace fma_place() {
-  const int t = int(threadIdx.x);
-  return {t / 16 * 4, t % 16 * 4, t % kFmaDepth, t / kFmaDepth};
+DARKROOM_DEVICE FmaPlace fma_place() { return {int(threadIdx.x) / 16 * 4, int(threadIdx.x) % 16 * 4}; }
+
+// What a thread loads of an operand: elements (row + i · row_step, k + i · k_step). Neighbouring threads take what lies side by side
+// in memory: usually rows, which run along K; or the columns of a matrix that lies the other way.
+struct FmaLoad {
+  int row, k, row_step, k_step;
+};
+DARKROOM_DEVICE FmaLoad fma_load_along_k() {
+  return {int(threadIdx.x) / kFmaDepth, int(threadIdx.x) % kFmaDepth, kFmaThreads / kFmaDepth, 0};
+}
+DARKROOM_DEVICE FmaLoad fma_load_across_k() {
+  return {int(threadIdx.x) % kFmaTile, int(threadIdx.x) / kFmaTile, 0, kFmaThreads / kFmaTile};
 }
 
 struct FmaTile {
@@ -29,13 +38,13 @@ DARKROOM_DEVICE FmaTile fma_tile() {
 }
 
 // Puts what the threads have loaded into the tile and multiplies; barriers before, between and, by the next call, after.
-DARKROOM_DEVICE void fma_step(float (&sum)[4][4], const FmaTile& tile, const FmaPlace& at, const float (&a)[kFmaLoads],
-                              const float (&b)[kFmaLoads]) {
+DARKROOM_DEVICE void fma_step(float (&sum)[4][4], const FmaTile& tile, const FmaPlace& at, const FmaLoad& of_a,
+                              const float (&a)[kFmaLoads], const FmaLoad& of_b, const float (&b)[kFmaLoads]) {
   sync_block();
   DARKROOM_UNROLL
   for (int i = 0; i < kFmaLoads; ++i) {
-    store(tile.a + (at.k * kFmaPitch + at.row + i * 16), a[i]);
-    store(tile.b + (at.k * kFmaPitch + at.row + i * 16), b[i]);
+    store(tile.a + ((of_a.k + i * of_a.k_step) * kFmaPitch + of_a.row + i * of_a.row_step), a[i]);
+    store(tile.b + ((of_b.k + i * of_b.k_step) * kFmaPitch + of_b.row + i * of_b.row_step), b[i]);
   }
   sync_block();
   DARKROOM_UNROLL

@@ -31,7 +31,7 @@ struct EpilogueParams {
   uint32_t rows, rows_of_sample;
   uint32_t columns;  // of the weight, before GEGLU halves them
   Activation activation;
-  bool geglu, vectors;  // vectors: four outputs may be moved at once
+  bool geglu, vectors;  // vectors: four outputs, and what is added to them, may be moved at once
 };
 
 struct GatherParams {
@@ -103,56 +103,54 @@ DARKROOM_DEVICE int64_t gathered_pixel(const GatherParams& g, const OutputPixel&
 
 // --- device: the epilogue ---------------------------------------------------------------------------------------------
 
+// Adds the biases of columns n … n + 3, of which `left` exist.
 template <typename T>
-DARKROOM_DEVICE float epilogue_of(const EpilogueParams<T>& e, uint32_t sample, uint32_t n, float sum) {
-  if (e.bias != nullptr) sum += load(e.bias + n);
-  if (e.row_bias != nullptr) sum += load(e.row_bias + (sample * e.row_bias_stride + n));
-  return sum;
+DARKROOM_DEVICE void add_biases(float (&v)[4], const EpilogueParams<T>& e, uint32_t sample, uint32_t n, uint32_t left) {
+  float b[4];
+  if (e.bias != nullptr) {
+    load_run<float>(b, e.bias + n, e.vectors, left);
+    DARKROOM_UNROLL
+    for (int i = 0; i < 4; ++i) v[i] += b[i];
+  }
+  if (e.row_bias != nullptr) {
+    load_run<float>(b, e.row_bias + (sample * e.row_bias_stride + n), e.vectors, left);
+    DARKROOM_UNROLL
+    for (int i = 0; i < 4; ++i) v[i] += b[i];
+  }
 }
 
 // Finishes and stores outputs n … n + 3 of a row: v their sums; with GEGLU, gate those of their gates.
 template <typename T>
 DARKROOM_DEVICE void finish4(const EpilogueParams<T>& e, uint32_t phase, uint32_t row, uint32_t n, float (&v)[4],
-                             const float (&gate)[4]) {
+                             float (&gate)[4]) {
   const uint32_t outputs = e.geglu ? e.columns / 2 : e.columns, sample = row / e.rows_of_sample;
   if (row >= e.rows || n >= outputs) return;
+  const uint32_t left = outputs - n;
   const int64_t out =
       row_offset(e.out_rows, row) + (phase / 2) * e.phase_stride[0] + (phase % 2) * e.phase_stride[1] + n;
-  const int64_t residual = row_offset(e.residual_rows, row) + n;
-  const bool vector = e.vectors;  // then outputs are a multiple of four
-  DARKROOM_UNROLL
-  for (uint32_t i = 0; i < 4; ++i) {
-    if (n + i >= outputs) break;
-    v[i] = epilogue_of(e, sample, n + i, v[i]);
-    v[i] = e.geglu ? v[i] * gelu(epilogue_of(e, sample, n + i + outputs, gate[i])) : activate(e.activation, v[i]);
+  add_biases(v, e, sample, n, left);
+  if (e.geglu) {
+    add_biases(gate, e, sample, n + outputs, left);
+    DARKROOM_UNROLL
+    for (int i = 0; i < 4; ++i) v[i] *= gelu(gate[i]);
+  } else {
+    DARKROOM_UNROLL
+    for (int i = 0; i < 4; ++i) v[i] = activate(e.activation, v[i]);
   }
-  if (vector) {
-    if (e.residual_f32 != nullptr) {
-      const auto r = load(as<Vec<float, 4>>(e.residual_f32 + residual));
-      DARKROOM_UNROLL
-      for (int i = 0; i < 4; ++i) v[i] += r.v[i];
-    }
-    if (e.residual_16 != nullptr) {
-      const auto r = load(as<Vec<T, 4>>(e.residual_16 + residual));
-      DARKROOM_UNROLL
-      for (int i = 0; i < 4; ++i) v[i] += widen(r.v[i]);
-    }
-    if (e.out_f32 != nullptr)
-      store(as<Vec<float, 4>>(e.out_f32 + out), Vec<float, 4>{{v[0], v[1], v[2], v[3]}});
+  if (e.residual_f32 != nullptr || e.residual_16 != nullptr) {
+    const int64_t residual = row_offset(e.residual_rows, row) + n;
+    float r[4];
+    if (e.residual_f32 != nullptr)
+      load_run<float>(r, e.residual_f32 + residual, e.vectors, left);
     else
-      store(as<Vec<uint32_t, 2>>(e.out_16 + out), Vec<uint32_t, 2>{{pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3])}});
-    return;
+      load_run<T>(r, e.residual_16 + residual, e.vectors, left);
+    DARKROOM_UNROLL
+    for (int i = 0; i < 4; ++i) v[i] += r[i];
   }
-  DARKROOM_UNROLL
-  for (uint32_t i = 0; i < 4; ++i) {
-    if (n + i >= outputs) break;
-    if (e.residual_f32 != nullptr) v[i] += load(e.residual_f32 + (residual + i));
-    if (e.residual_16 != nullptr) v[i] += widen(load(e.residual_16 + (residual + i)));
-    if (e.out_f32 != nullptr)
-      store(e.out_f32 + (out + i), v[i]);
-    else
-      store(e.out_16 + (out + i), narrow<T>(v[i]));
-  }
+  if (e.out_f32 != nullptr)
+    store_run<float>(e.out_f32 + out, v, e.vectors, left);
+  else
+    store_run<T>(e.out_16 + out, v, e.vectors, left);
 }
 
 // blockIdx.z counts [splits][phases].
@@ -180,7 +178,7 @@ DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uin
       if (kRows % (kWarp / kLanes) != 0 && r >= kRows) break;
       const int at = r * kSlicePitch<kColumns> + c / 2 * 16 + c % 2 * 4;
       auto v = load(as<Vec<float, 4>>(slice + at));
-      const auto gate = load(as<Vec<float, 4>>(slice + (at + 8)));
+      auto gate = load(as<Vec<float, 4>>(slice + (at + 8)));
       finish4(e, phase, row + uint32_t(r), column / 2 + uint32_t(c) * 4, v.v, gate.v);
     }
     return;
@@ -286,7 +284,7 @@ GemmParams<A, W, O> gemm_params(const GemmCall& c, int64_t block) {
   e.columns = uint32_t(c.columns());
   e.activation = c.epilogue.activation;
   e.geglu = c.epilogue.geglu;
-  e.vectors = rows_of(4, out) && rows_of(4, c.residual);
+  e.vectors = rows_of(4, out) && rows_of(4, c.residual) && rows_of(4, c.bias) && rows_of(4, c.row_bias);
   return p;
 }
 

@@ -1,4 +1,4 @@
-// How CUDA kernels walk rows of channels, eight channels of a row to a thread.
+// How CUDA kernels walk rows of channels, four or eight channels of a row to a thread.
 #pragma once
 
 #include "kernels/core/cuda/device.h"
@@ -32,31 +32,41 @@ DARKROOM_DEVICE int64_t row_offset(const RowMap& map, uint32_t row) {
          (outer / map.size[1]) * map.stride[0];
 }
 
-// Whether every row can be read 16 bytes at a time from channel 0 on, and ends with a whole eight.
-inline bool rows_of_eights(const TensorView& v) {
+// Channels that a thread takes of a row of activations of these types: what 16 bytes of the wider one hold. Neighbouring threads
+// then move whole sectors; eight f32 to a thread would be two accesses that touch every sector by half.
+template <typename A, typename B>
+inline constexpr int kRun = sizeof(A) == 4 || sizeof(B) == 4 ? 4 : 8;
+
+// Whether every row can be read in runs of n channels from channel 0 on, each with accesses of up to 16 bytes, and ends with a
+// whole one.
+inline bool rows_of_runs(const TensorView& v, int n) {
   if (!v.present()) return true;
-  bool ok = is_aligned(v.data, 16) && v.channels() % 8 == 0;
-  for (int i = 0; i + 1 < v.rank(); ++i) ok = ok && v.stride[size_t(i)] * int64_t(dtype_size(v.dtype)) % 16 == 0;
+  const int64_t size = int64_t(dtype_size(v.dtype)), bytes = n * size < 16 ? n * size : 16;
+  bool ok = is_aligned(v.data, uintptr_t(bytes)) && v.channels() % n == 0;
+  for (int i = 0; i + 1 < v.rank(); ++i) ok = ok && v.stride[size_t(i)] * size % bytes == 0;
   return ok;
 }
+inline bool rows_of_eights(const TensorView& v) { return rows_of_runs(v, 8); }
 
-// Eight neighbours as f32. With `vector`, p is aligned to 16 bytes; else the first n (up to 8) are read, the rest are 0.
-template <typename T>
-DARKROOM_DEVICE void load8(float (&x)[8], Global<const T> p, bool vector, int64_t n) {
+// N neighbours, 4 or 8, as f32. With `vector`, p is aligned as rows_of_runs() has it; else those among the first n are read, `apart`
+// from each other, and the rest are 0.
+template <typename T, int N>
+DARKROOM_DEVICE void load_run(float (&x)[N], Global<const T> p, bool vector, int64_t n, int apart = 1) {
+  static_assert(N == 4 || N == 8);
   if (!vector) {
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i) x[i] = i < n ? widen(load(p + i)) : 0.0f;
+    for (int i = 0; i < N; ++i) x[i] = i * apart < n ? widen(load(p + i * apart)) : 0.0f;
   } else if constexpr (sizeof(T) == 4) {
     DARKROOM_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const auto v = load(as<Vec<float, 4>>(p + 4 * half));
+    for (int part = 0; part < N; part += 4) {
+      const auto v = load(as<Vec<float, 4>>(p + part));
       DARKROOM_UNROLL
-      for (int i = 0; i < 4; ++i) x[4 * half + i] = v.v[i];
+      for (int i = 0; i < 4; ++i) x[part + i] = v.v[i];
     }
   } else {
-    const auto v = load(as<Vec<uint32_t, 4>>(p));
+    const auto v = load(as<Vec<uint32_t, N / 2>>(p));
     DARKROOM_UNROLL
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < N / 2; ++i) {
       const Pair pair = unpack2<T>(v.v[i]);
       x[2 * i] = pair.low;
       x[2 * i + 1] = pair.high;
@@ -64,23 +74,32 @@ DARKROOM_DEVICE void load8(float (&x)[8], Global<const T> p, bool vector, int64_
   }
 }
 
-template <typename T>
-DARKROOM_DEVICE void store8(Global<T> p, const float (&x)[8], bool vector, int64_t n) {
+template <typename T, int N>
+DARKROOM_DEVICE void store_run(Global<T> p, const float (&x)[N], bool vector, int64_t n, int apart = 1) {
+  static_assert(N == 4 || N == 8);
   if (!vector) {
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i)
-      if (i < n) store(p + i, narrow<T>(x[i]));
+    for (int i = 0; i < N; ++i)
+      if (i * apart < n) store(p + i * apart, narrow<T>(x[i]));
   } else if constexpr (sizeof(T) == 4) {
     DARKROOM_UNROLL
-    for (int half = 0; half < 2; ++half)
-      store(as<Vec<float, 4>>(p + 4 * half),
-            Vec<float, 4>{{x[4 * half], x[4 * half + 1], x[4 * half + 2], x[4 * half + 3]}});
+    for (int part = 0; part < N; part += 4)
+      store(as<Vec<float, 4>>(p + part), Vec<float, 4>{{x[part], x[part + 1], x[part + 2], x[part + 3]}});
   } else {
-    Vec<uint32_t, 4> v;
+    Vec<uint32_t, N / 2> v;
     DARKROOM_UNROLL
-    for (int i = 0; i < 4; ++i) v.v[i] = pack2<T>(x[2 * i], x[2 * i + 1]);
-    store(as<Vec<uint32_t, 4>>(p), v);
+    for (int i = 0; i < N / 2; ++i) v.v[i] = pack2<T>(x[2 * i], x[2 * i + 1]);
+    store(as<Vec<uint32_t, N / 2>>(p), v);
   }
+}
+
+template <typename T>
+DARKROOM_DEVICE void load8(float (&x)[8], Global<const T> p, bool vector, int64_t n) {
+  load_run<T>(x, p, vector, n);
+}
+template <typename T>
+DARKROOM_DEVICE void store8(Global<T> p, const float (&x)[8], bool vector, int64_t n) {
+  store_run<T>(p, x, vector, n);
 }
 
 DARKROOM_DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
@@ -123,7 +142,7 @@ void by_types(DType in, DType out, F f) {
   });
 }
 
-// Rows and elements are counted in 32 bits.
-inline bool fits_32_bits(const TensorView& v) { return v.rows() * ceil_div(v.channels(), 8) < (int64_t(1) << 31); }
+// Rows, and the threads that share them, are counted in 32 bits.
+inline bool fits_32_bits(const TensorView& v) { return v.rows() * ceil_div(v.channels(), 4) < (int64_t(1) << 31); }
 
 }  // namespace darkroom::cuda
