@@ -12,8 +12,7 @@
 //
 // Budget: 32 queries a warp for D ≤ 64: 64 (S) + 64 (O) + 32 (Q) registers, 37 KB; 16 for the others: at most 32 + 80 + 40, 86 KB.
 // Source: Dao, FlashAttention-2 (2023).
-#include "kernels/core/cuda/rows.h"
-#include "kernels/core/gemm_call.h"
+#include "kernels/attention/sm80_common.h"
 
 namespace darkroom::kernels {
 namespace {
@@ -21,16 +20,6 @@ namespace {
 using namespace cuda;
 
 constexpr int kWarps = 4, kThreads = kWarps * kWarp, kKeys = 64;
-
-template <typename T>
-struct Params {
-  Global<const T> q, k, v;
-  Global<T> out;
-  int64_t q_stride[2], k_stride[2], v_stride[2], out_stride[2];  // sample, row
-  uint32_t queries, keys;
-  float scale;  // times log₂ e
-  bool causal;
-};
 
 template <int kDim>
 struct Shape {
@@ -43,33 +32,19 @@ struct Shape {
   static_assert(Queries <= 4 * kKeys, "the queries come through the memory of the keys");
 };
 
-// Copies rows first … first + kRows − 1, those beyond `rows` as zeros.
-template <int kDim, int kRows, typename T>
-DARKROOM_DEVICE void copy_rows(Shared<T> to, Global<const T> from, int64_t stride, uint32_t first, uint32_t rows) {
-  using S = Shape<kDim>;
-  constexpr int kCopies = kRows * S::Chunks;
-  DARKROOM_UNROLL
-  for (int i = 0; i < (kCopies + kThreads - 1) / kThreads; ++i) {
-    const int item = i * kThreads + int(threadIdx.x), r = item / S::Chunks, c = item % S::Chunks * 8;
-    if (kCopies % kThreads != 0 && item >= kCopies) break;
-    const uint32_t row = first + uint32_t(r);
-    cp_async<16>(to + (r * S::Pitch + c), from + (row < rows ? row * stride + c : 0), row < rows);
-  }
-}
-
 template <typename T, int kDim>
-__global__ void __launch_bounds__(kThreads, 2) attention(const __grid_constant__ Params<T> p) {
+__global__ void __launch_bounds__(kThreads, 2) attention(const __grid_constant__ AttentionParams<T> p) {
   using S = Shape<kDim>;
   constexpr int kFragments = S::Fragments, kSteps = kDim / 16, kPitch = S::Pitch;
   constexpr bool kHalfStep = kDim % 16 == 8;
   const int lane = lane_index(), warp = warp_index();
   const uint32_t first_query = blockIdx.x * S::Queries;
   const uint32_t warp_query = first_query + uint32_t(warp) * kFragments * 16;
-  const int64_t column = int64_t(blockIdx.y) * kDim, sample = blockIdx.z;
-  const Global<const T> k = p.k + (sample * p.k_stride[0] + column), v = p.v + (sample * p.v_stride[0] + column);
+  const Global<const T> k = head_of(p.k, p.k_stride, kDim), v = head_of(p.v, p.v_stride, kDim);
   const Shared<T> ring = dynamic_shared<T>();
 
-  copy_rows<kDim, S::Queries>(ring, p.q + (sample * p.q_stride[0] + column), p.q_stride[1], first_query, p.queries);
+  copy_rows<kThreads, S::Queries, kDim, kPitch, false>(ring, head_of(p.q, p.q_stride, kDim), p.q_stride[1], first_query,
+                                                       p.queries);
   cp_async_commit();
   cp_async_wait<0>();
   sync_block();
@@ -88,8 +63,8 @@ __global__ void __launch_bounds__(kThreads, 2) attention(const __grid_constant__
   const uint32_t tiles = (seen + kKeys - 1) / kKeys;
   const auto copy_tile = [&](uint32_t tile) {
     const Shared<T> to = ring + int(tile % 2) * 2 * S::TileElements;
-    copy_rows<kDim, kKeys>(to, k, p.k_stride[1], tile * kKeys, p.keys);
-    copy_rows<kDim, kKeys>(to + S::TileElements, v, p.v_stride[1], tile * kKeys, p.keys);
+    copy_rows<kThreads, kKeys, kDim, kPitch, false>(to, k, p.k_stride[1], tile * kKeys, p.keys);
+    copy_rows<kThreads, kKeys, kDim, kPitch, false>(to + S::TileElements, v, p.v_stride[1], tile * kKeys, p.keys);
   };
 
   float out[kFragments][S::Chunks][4] = {}, most[kFragments][2], total[kFragments][2] = {};
@@ -152,8 +127,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention(const __grid_constant__
         float now = most[m][half];
         DARKROOM_UNROLL
         for (int n = 0; n < kKeys / 8; ++n) now = fmaxf(now, fmaxf(logit[m][n][half * 2], logit[m][n][half * 2 + 1]));
-        now = fmaxf(now, shuffle_xor(now, 1));
-        now = fmaxf(now, shuffle_xor(now, 2));
+        now = quad_max(now);
         // Key 0 is seen by every query, so that the maximum is a number from the first tile on.
         const float scale = exp2_approx((most[m][half] - now) * p.scale), origin = now * p.scale;
         most[m][half] = now;
@@ -211,77 +185,33 @@ __global__ void __launch_bounds__(kThreads, 2) attention(const __grid_constant__
   DARKROOM_UNROLL
   for (int m = 0; m < kFragments; ++m) {
     DARKROOM_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      float sum = total[m][half];
-      sum += shuffle_xor(sum, 1);
-      sum += shuffle_xor(sum, 2);
-      const float scale = 1.0f / sum;
-      DARKROOM_UNROLL
-      for (int c = 0; c < S::Chunks; ++c)
-        store(as<uint32_t>(rows + ((m * 16 + half * 8 + lane / 4) * kPitch + c * 8 + lane % 4 * 2)),
-              pack2<T>(out[m][c][half * 2] * scale, out[m][c][half * 2 + 1] * scale));
-    }
+    for (int half = 0; half < 2; ++half)
+      put_row<T>(rows + (m * 16 + half * 8 + lane / 4) * kPitch, out[m], half, 1.0f / quad_sum(total[m][half]));
   }
   sync_warp();
-  const Global<T> to = p.out + (sample * p.out_stride[0] + column);
-  for (int item = lane; item < kFragments * 16 * S::Chunks; item += kWarp) {
-    const int r = item / S::Chunks, c = item % S::Chunks * 8;
-    const uint32_t query = warp_query + uint32_t(r);
-    if (query < p.queries)
-      store(as<Vec<uint32_t, 4>>(to + (query * p.out_stride[1] + c)),
-            load(as<Vec<uint32_t, 4>>(rows + (r * kPitch + c))));
-  }
+  store_rows<kFragments * 16, S::Chunks, kPitch, T>(head_of(p.out, p.out_stride, kDim), p.out_stride[1], rows,
+                                                    warp_query, p.queries);
 }
 
 const char* reject(const KernelCall& call) {
-  using S = AttentionAttrs;
-  const DType type = call.out.dtype;
-  if (type != DType::bf16 && type != DType::f16) return "q, k, v and out must be bf16 or f16";
-  for (int i : {S::kQ, S::kK, S::kV}) {
-    if (call.in[i].dtype != type) return "q, k, v and out must be of one dtype";
-    if (!rows_of(8, call.in[i])) return "rows must be multiples of 8 channels, aligned to 16 bytes";
-  }
-  if (!rows_of(8, call.out)) return "rows must be multiples of 8 channels, aligned to 16 bytes";
-  const int heads = call.attributes<S>().heads;
-  const int64_t dim = call.out.channels() / heads;
+  const int64_t dim = head_dim(call);
   if (dim != 40 && dim != 64 && dim != 80 && dim != 160) return "head dim is not 40, 64, 80 or 160";
-  if (heads > 65535 || call.out.shape[0] > 65535) return "more than 65535 heads or samples";
-  if (call.out.shape[1] > INT32_MAX || call.in[S::kK].shape[1] > INT32_MAX) return "too long for 32-bit row numbers";
-  return nullptr;
+  return reject_flash(call);
 }
 
 template <typename T, int kDim>
-void launch_dim(const Stream& stream, const char* name, const Params<T>& p, uint32_t heads, uint32_t samples) {
-  launch_grid(stream, name, {blocks_for(p.queries, Shape<kDim>::Queries), heads, samples}, kThreads,
-              Shape<kDim>::SharedBytes, attention<T, kDim>, p);
+void launch_dim(const Stream& stream, const char* name, const KernelCall& call) {
+  launch_grid(stream, name, attention_grid(call, Shape<kDim>::Queries), kThreads, Shape<kDim>::SharedBytes,
+              attention<T, kDim>, flash_params<T>(call));
 }
 
 template <typename T>
 void enqueue_type(const KernelCall& call, const Stream& stream) {
-  using S = AttentionAttrs;
-  const auto& attrs = call.attributes<AttentionAttrs>();
-  const TensorView &q = call.in[S::kQ], &k = call.in[S::kK], &v = call.in[S::kV], &out = call.out;
-  Params<T> p{};
-  p.q = global<const T>(q, "q");
-  p.k = global<const T>(k, "k");
-  p.v = global<const T>(v, "v");
-  p.out = global<T>(out, "out");
-  for (size_t i = 0; i < 2; ++i) {
-    p.q_stride[i] = q.stride[i];
-    p.k_stride[i] = k.stride[i];
-    p.v_stride[i] = v.stride[i];
-    p.out_stride[i] = out.stride[i];
-  }
-  p.queries = uint32_t(q.shape[1]);
-  p.keys = uint32_t(k.shape[1]);
-  p.scale = attrs.scale * 1.44269504f;
-  p.causal = attrs.causal;
-  const uint32_t heads = uint32_t(attrs.heads), samples = uint32_t(q.shape[0]);
-  const int64_t dim = q.channels() / attrs.heads;
-  if (dim == 40) launch_dim<T, 40>(stream, "attention_flash_40", p, heads, samples);
-  if (dim == 64) launch_dim<T, 64>(stream, "attention_flash_64", p, heads, samples);
-  if (dim == 80) launch_dim<T, 80>(stream, "attention_flash_80", p, heads, samples);
-  if (dim == 160) launch_dim<T, 160>(stream, "attention_flash_160", p, heads, samples);
+  const int64_t dim = head_dim(call);
+  if (dim == 40) launch_dim<T, 40>(stream, "attention_flash_40", call);
+  if (dim == 64) launch_dim<T, 64>(stream, "attention_flash_64", call);
+  if (dim == 80) launch_dim<T, 80>(stream, "attention_flash_80", call);
+  if (dim == 160) launch_dim<T, 160>(stream, "attention_flash_160", call);
 }
 
 void enqueue(const KernelCall& call, const Stream& stream) {
@@ -294,16 +224,6 @@ void enqueue(const KernelCall& call, const Stream& stream) {
 }  // namespace
 
 extern const KernelDef attention_sm80_flash;
-const KernelDef attention_sm80_flash = {
-    .op = OpKind::attention,
-    .variant = "sm80_flash",
-    .isa = Isa::sm80,
-    .reject = reject,
-    .scratch_bytes = nullptr,
-    .pack_format = {},
-    .packed_bytes = nullptr,
-    .pack = nullptr,
-    .enqueue = enqueue,
-};
+const KernelDef attention_sm80_flash = attention_definition("sm80_flash", reject, enqueue);
 
 }  // namespace darkroom::kernels

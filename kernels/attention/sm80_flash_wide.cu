@@ -13,8 +13,7 @@
 // Budget: 128 (Q) + 64 (O) + 16 (S) registers + addresses < 255, 256 threads; 70 KB: one block an SM on every chip. At 4096 queries
 // 128 blocks fill an H100's 132 SMs once; 64 queries a block would read K and V half as often and leave half of the SMs idle.
 // Source: Dao, FlashAttention-2 (2023), for the softmax.
-#include "kernels/core/cuda/rows.h"
-#include "kernels/core/gemm_call.h"
+#include "kernels/attention/sm80_common.h"
 
 namespace darkroom::kernels {
 namespace {
@@ -30,39 +29,23 @@ constexpr int kTileElements = kKeys * kPitch, kWeightElements = kQueries * kWeig
 constexpr int kSharedBytes = (2 * kTileElements + kWeightElements) * 2;
 static_assert(kQueries <= kKeys, "the queries come through the memory of the keys");
 
-template <typename T>
-struct Params {
-  Global<const T> q, k, v;
-  Global<T> out;
-  int64_t q_stride[2], k_stride[2], v_stride[2], out_stride[2];  // sample, row
-  uint32_t queries, keys;
-  float scale;  // times log₂ e
-};
-
-// Copies rows first … first + 31, those beyond `rows` as zeros. A loop, for addresses of eight copies at once would be spilled.
+// Starts a copy of 32 rows, in a group of its own.
 template <typename T>
 DARKROOM_DEVICE void copy_tile(Shared<T> to, Global<const T> from, int64_t stride, uint32_t first, uint32_t rows) {
-  constexpr int kOfRow = kDim / 8, kRowsAtOnce = kThreads / kOfRow;
-  const int c = int(threadIdx.x) % kOfRow * 8;
-  DARKROOM_NO_UNROLL
-  for (int r = int(threadIdx.x) / kOfRow; r < kKeys; r += kRowsAtOnce) {
-    const uint32_t row = first + uint32_t(r);
-    cp_async<16>(to + (r * kPitch + c), from + (row < rows ? row * stride + c : 0), row < rows);
-  }
+  copy_rows<kThreads, kKeys, kDim, kPitch, true>(to, from, stride, first, rows);
   cp_async_commit();
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 1) attention(const __grid_constant__ Params<T> p) {
+__global__ void __launch_bounds__(kThreads, 1) attention(const __grid_constant__ AttentionParams<T> p) {
   const Shared<float> shared =
       shared_array<float, kKeyWarps * kQueries>();  // of each warp that shares queries: [4][32]
   const Shared<T> of_k = dynamic_shared<T>(), of_v = of_k + kTileElements, of_p = of_v + kTileElements;
   const int lane = lane_index(), warp = warp_index(), key_warp = warp % kKeyWarps, query_half = warp / kKeyWarps;
   const uint32_t first_query = blockIdx.x * kQueries;
-  const int64_t column = int64_t(blockIdx.y) * kDim, sample = blockIdx.z;
-  const Global<const T> k = p.k + (sample * p.k_stride[0] + column), v = p.v + (sample * p.v_stride[0] + column);
+  const Global<const T> k = head_of(p.k, p.k_stride, kDim), v = head_of(p.v, p.v_stride, kDim);
 
-  copy_tile(of_k, p.q + (sample * p.q_stride[0] + column), p.q_stride[1], first_query, p.queries);
+  copy_tile(of_k, head_of(p.q, p.q_stride, kDim), p.q_stride[1], first_query, p.queries);
   cp_async_wait<0>();
   sync_block();
   uint32_t of_q[kSteps][4];
@@ -98,9 +81,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention(const __grid_constant__
     }
     DARKROOM_UNROLL
     for (int half = 0; half < 2; ++half) {
-      float now = fmaxf(logit[half * 2], logit[half * 2 + 1]);
-      now = fmaxf(now, shuffle_xor(now, 1));
-      now = fmaxf(now, shuffle_xor(now, 2));
+      const float now = quad_max(fmaxf(logit[half * 2], logit[half * 2 + 1]));
       if (lane % 4 == 0) store(shared + (key_warp * kQueries + query_half * 16 + half * 8 + lane / 4), now);
     }
     sync_block();  // the maxima are there; and all have done with the keys
@@ -160,9 +141,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention(const __grid_constant__
 
   DARKROOM_UNROLL
   for (int half = 0; half < 2; ++half) {
-    float sum = total[half];
-    sum += shuffle_xor(sum, 1);
-    sum += shuffle_xor(sum, 2);
+    const float sum = quad_sum(total[half]);
     if (lane % 4 == 0) store(shared + (key_warp * kQueries + query_half * 16 + half * 8 + lane / 4), sum);
   }
   sync_block();
@@ -173,63 +152,23 @@ __global__ void __launch_bounds__(kThreads, 1) attention(const __grid_constant__
     float sum = 0;
     DARKROOM_UNROLL
     for (int w = 0; w < kKeyWarps; ++w) sum += load(shared + (w * kQueries + i * 8 + lane / 4));
-    const float share = 1.0f / sum;
-    DARKROOM_UNROLL
-    for (int c = 0; c < kChunks; ++c)
-      store(as<uint32_t>(rows + ((i * 8 + lane / 4) * kPitch + c * 8 + lane % 4 * 2)),
-            pack2<T>(out[i / 2][c][i % 2 * 2] * share, out[i / 2][c][i % 2 * 2 + 1] * share));
+    put_row<T>(rows + (i * 8 + lane / 4) * kPitch, out[i / 2], i % 2, 1.0f / sum);
   }
   sync_warp();
-  const Global<T> to = p.out + (sample * p.out_stride[0] + column + warp * kColumns);
-  DARKROOM_UNROLL
-  for (int i = 0; i < kQueries * kChunks / kWarp; ++i) {
-    const int item = i * kWarp + lane, r = item / kChunks, c = item % kChunks * 8;
-    const uint32_t query = first_query + uint32_t(r);
-    if (query < p.queries)
-      store(as<Vec<uint32_t, 4>>(to + (query * p.out_stride[1] + c)),
-            load(as<Vec<uint32_t, 4>>(rows + (r * kPitch + c))));
-  }
+  store_rows<kQueries, kChunks, kPitch, T>(head_of(p.out, p.out_stride, kDim) + warp * kColumns, p.out_stride[1], rows,
+                                           first_query, p.queries);
 }
 
 const char* reject(const KernelCall& call) {
-  using S = AttentionAttrs;
-  const DType type = call.out.dtype;
-  if (type != DType::bf16 && type != DType::f16) return "q, k, v and out must be bf16 or f16";
-  for (int i : {S::kQ, S::kK, S::kV}) {
-    if (call.in[i].dtype != type) return "q, k, v and out must be of one dtype";
-    if (!rows_of(8, call.in[i])) return "rows must be multiples of 8 channels, aligned to 16 bytes";
-  }
-  if (!rows_of(8, call.out)) return "rows must be multiples of 8 channels, aligned to 16 bytes";
-  const int heads = call.attributes<S>().heads;
-  if (call.out.channels() / heads != kDim) return "head dim is not 512";
-  if (call.attributes<S>().causal) return "it has no causal mask";
-  if (heads > 65535 || call.out.shape[0] > 65535) return "more than 65535 heads or samples";
-  if (call.out.shape[1] > INT32_MAX || call.in[S::kK].shape[1] > INT32_MAX) return "too long for 32-bit row numbers";
-  return nullptr;
+  if (head_dim(call) != kDim) return "head dim is not 512";
+  if (call.attributes<AttentionAttrs>().causal) return "it has no causal mask";
+  return reject_flash(call);
 }
 
 template <typename T>
 void enqueue_type(const KernelCall& call, const Stream& stream) {
-  using S = AttentionAttrs;
-  const auto& attrs = call.attributes<AttentionAttrs>();
-  const TensorView &q = call.in[S::kQ], &k = call.in[S::kK], &v = call.in[S::kV], &out = call.out;
-  Params<T> p{};
-  p.q = global<const T>(q, "q");
-  p.k = global<const T>(k, "k");
-  p.v = global<const T>(v, "v");
-  p.out = global<T>(out, "out");
-  for (size_t i = 0; i < 2; ++i) {
-    p.q_stride[i] = q.stride[i];
-    p.k_stride[i] = k.stride[i];
-    p.v_stride[i] = v.stride[i];
-    p.out_stride[i] = out.stride[i];
-  }
-  p.queries = uint32_t(q.shape[1]);
-  p.keys = uint32_t(k.shape[1]);
-  p.scale = attrs.scale * 1.44269504f;
-  launch_grid(stream, "attention_flash_512",
-              {blocks_for(p.queries, kQueries), uint32_t(attrs.heads), uint32_t(q.shape[0])}, kThreads, kSharedBytes,
-              attention<T>, p);
+  launch_grid(stream, "attention_flash_512", attention_grid(call, kQueries), kThreads, kSharedBytes, attention<T>,
+              flash_params<T>(call));
 }
 
 void enqueue(const KernelCall& call, const Stream& stream) {
@@ -242,16 +181,6 @@ void enqueue(const KernelCall& call, const Stream& stream) {
 }  // namespace
 
 extern const KernelDef attention_sm80_flash_wide;
-const KernelDef attention_sm80_flash_wide = {
-    .op = OpKind::attention,
-    .variant = "sm80_flash_wide",
-    .isa = Isa::sm80,
-    .reject = reject,
-    .scratch_bytes = nullptr,
-    .pack_format = {},
-    .packed_bytes = nullptr,
-    .pack = nullptr,
-    .enqueue = enqueue,
-};
+const KernelDef attention_sm80_flash_wide = attention_definition("sm80_flash_wide", reject, enqueue);
 
 }  // namespace darkroom::kernels

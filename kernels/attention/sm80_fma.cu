@@ -6,7 +6,7 @@
 //   values     each lane owns every 32nd column of the output; the weights of the 32 keys go round by shuffle.
 //
 // Budget: 2 · D/32 sums a thread; shared memory 32 · D + 4.2 K bytes. Every key and value is read once for eight queries, from L2.
-#include "kernels/core/cuda/rows.h"
+#include "kernels/attention/sm80_common.h"
 
 namespace darkroom::kernels {
 namespace {
@@ -16,28 +16,17 @@ using namespace cuda;
 constexpr int kWarps = 4, kThreads = kWarps * kWarp, kOfWarp = 2, kQueries = kWarps * kOfWarp;
 constexpr int kKeyPitch = 33;
 
-template <typename T>
-struct Params {
-  Global<const T> q, k, v;
-  Global<T> out;
-  int64_t q_stride[2], k_stride[2], v_stride[2], out_stride[2];  // sample, row
-  uint32_t queries, keys, heads;
-  int32_t dim;
-  float scale;
-  bool causal;
-};
-
 // kColumns: of the output, to a lane. The blocks of an SM are asked for so that ptxas does not spill for more.
 template <typename T, int kColumns>
-__global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 8 : 4) attention(const __grid_constant__ Params<T> p) {
+__global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 8 : 4)
+    attention(const __grid_constant__ AttentionParams<T> p) {
   constexpr int kPadded = kColumns * kWarp;
   const Shared<float> of_q = shared_array<float, kQueries * kPadded, 0>(),
                       of_k = shared_array<float, kWarp * kKeyPitch, 1>();
   const int lane = lane_index(), warp = warp_index(), thread = int(threadIdx.x);
   const uint32_t first_query = blockIdx.x * kQueries;
-  const int64_t column = int64_t(blockIdx.y) * p.dim, sample = blockIdx.z;
-  const Global<const T> q = p.q + (sample * p.q_stride[0] + column), k = p.k + (sample * p.k_stride[0] + column),
-                        v = p.v + (sample * p.v_stride[0] + column);
+  const Global<const T> q = head_of(p.q, p.q_stride, p.dim), k = head_of(p.k, p.k_stride, p.dim),
+                        v = head_of(p.v, p.v_stride, p.dim);
 
   for (int i = thread; i < kQueries * kPadded; i += kThreads) {
     const uint32_t query = first_query + uint32_t(i / kPadded);
@@ -102,7 +91,7 @@ __global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 8 : 4) attention(con
     const uint32_t query = first_query + uint32_t(warp * kOfWarp + r);
     if (query >= p.queries) break;
     const float scale = 1.0f / total[r];
-    const Global<T> out = p.out + (sample * p.out_stride[0] + query * p.out_stride[1] + column + lane);
+    const Global<T> out = head_of(p.out, p.out_stride, p.dim) + (query * p.out_stride[1] + lane);
     DARKROOM_UNROLL
     for (int c = 0; c < kColumns; ++c)
       if (c * kWarp + lane < p.dim) store(out + c * kWarp, narrow<T>(sum[r][c] * scale));
@@ -110,42 +99,16 @@ __global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 8 : 4) attention(con
 }
 
 const char* reject(const KernelCall& call) {
-  using S = AttentionAttrs;
-  const DType type = call.out.dtype;
-  for (int i : {S::kQ, S::kK, S::kV})
-    if (call.in[i].dtype != type) return "q, k, v and out must be of one dtype";
-  if (!is_type_pair(type, type)) return "q, k, v and out must be f32, bf16 or f16";
-  const int heads = call.attributes<S>().heads;
-  if (call.out.channels() / heads > 512) return "head dim above 512";
-  if (heads > 65535 || call.out.shape[0] > 65535) return "more than 65535 heads or samples";
-  if (call.out.shape[1] > INT32_MAX || call.in[S::kK].shape[1] > INT32_MAX) return "too long for 32-bit row numbers";
-  return nullptr;
+  if (!is_type_pair(call.out.dtype, call.out.dtype)) return "q, k, v and out must be f32, bf16 or f16";
+  if (head_dim(call) > 512) return "head dim above 512";
+  return reject_attention(call);
 }
 
 void enqueue(const KernelCall& call, const Stream& stream) {
-  using S = AttentionAttrs;
-  const auto& attrs = call.attributes<AttentionAttrs>();
-  const TensorView &q = call.in[S::kQ], &k = call.in[S::kK], &v = call.in[S::kV], &out = call.out;
-  by_type(out.dtype, [&](auto type) {
+  const Grid grid = attention_grid(call, kQueries);
+  by_type(call.out.dtype, [&](auto type) {
     using T = decltype(type);
-    Params<T> p{};
-    p.q = global<const T>(q, "q");
-    p.k = global<const T>(k, "k");
-    p.v = global<const T>(v, "v");
-    p.out = global<T>(out, "out");
-    for (size_t i = 0; i < 2; ++i) {
-      p.q_stride[i] = q.stride[i];
-      p.k_stride[i] = k.stride[i];
-      p.v_stride[i] = v.stride[i];
-      p.out_stride[i] = out.stride[i];
-    }
-    p.queries = uint32_t(q.shape[1]);
-    p.keys = uint32_t(k.shape[1]);
-    p.heads = uint32_t(attrs.heads);
-    p.dim = int32_t(q.channels() / attrs.heads);
-    p.scale = attrs.scale;
-    p.causal = attrs.causal;
-    const Grid grid{blocks_for(p.queries, kQueries), p.heads, uint32_t(q.shape[0])};
+    const AttentionParams<T> p = attention_params<T>(call);
     if (p.dim <= 64)
       launch_grid(stream, "attention_fma_64", grid, kThreads, 0, attention<T, 2>, p);
     else if (p.dim <= 160)
@@ -158,16 +121,6 @@ void enqueue(const KernelCall& call, const Stream& stream) {
 }  // namespace
 
 extern const KernelDef attention_sm80_fma;
-const KernelDef attention_sm80_fma = {
-    .op = OpKind::attention,
-    .variant = "sm80_fma",
-    .isa = Isa::sm80,
-    .reject = reject,
-    .scratch_bytes = nullptr,
-    .pack_format = {},
-    .packed_bytes = nullptr,
-    .pack = nullptr,
-    .enqueue = enqueue,
-};
+const KernelDef attention_sm80_fma = attention_definition("sm80_fma", reject, enqueue);
 
 }  // namespace darkroom::kernels

@@ -38,8 +38,8 @@ __global__ void __launch_bounds__(kFmaThreads) matmul(const __grid_constant__ Pa
       a[i] = row < p.rows && k < p.depth ? widen(load(from_a + (row * p.a_stride[2] + k))) : 0.0f;
       const uint32_t column = first_column + uint32_t(of_b.row + i * of_b.row_step);
       const uint32_t k_of_b = first + uint32_t(of_b.k + i * of_b.k_step);
-      b[i] = column < p.columns && k_of_b < p.depth ? widen(load(from_b + (k_of_b * p.b_k + column * p.b_column)))
-                                                    : 0.0f;
+      b[i] =
+          column < p.columns && k_of_b < p.depth ? widen(load(from_b + (k_of_b * p.b_k + column * p.b_column))) : 0.0f;
     }
     fma_step(sum, tile, at, of_a, a, of_b, b);
   }
