@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/core/error.h"
+#include "kernels/core/launches.h"
 #include "runtime/backend.h"
 
 namespace darkroom {
@@ -76,6 +77,7 @@ class CudaRecording : public Recording {
         const Node& node = bound.plan->graph.nodes()[s];
         steps_.push_back({bound.plan->steps[s].selection.kernel, bound.calls[s], node.name, op_def(node.kind()).name});
       }
+    for (const RecordedStep& step : steps_) cuda::load_kernels(*step.kernel, step.call);
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "begin of a capture");
     cudaGraph_t graph = nullptr;
     try {

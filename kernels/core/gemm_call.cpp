@@ -87,6 +87,8 @@ const char* reject_gemm(const GemmCall& c) {
   if (c.rows() > kMost / 4 || c.columns() > kMost || x.rows() > kMost || c.k_blocks(1) > kMost)
     return "too large for 32-bit row numbers";
   if (c.rows() * ((c.columns() + 3) / 4) > int64_t(INT32_MAX)) return "too many outputs for 32-bit numbers";
+  constexpr int64_t kMostTiles = 65535, kLeastTile = 64;  // of columns, in a grid; columns of each
+  if (c.columns() > kMostTiles * kLeastTile) return "more columns than a grid has tiles";
   if (c.seen_height > 16384 || c.seen_width > 16384) return "an enlarged picture beyond 16384 pixels a side";
   return nullptr;
 }

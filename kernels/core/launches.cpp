@@ -4,6 +4,7 @@ namespace darkroom::cuda {
 
 namespace {
 thread_local std::vector<Launch>* noted = nullptr;  // of this thread's launches_of()
+thread_local bool loading = false;                  // in this thread's load_kernels()
 }  // namespace
 
 bool note_launch(const Launch& launch) {
@@ -20,6 +21,17 @@ std::vector<Launch> launches_of(const KernelDef& kernel, const KernelCall& call)
   const Noting noting(launches);
   kernel.enqueue(call, {});
   return launches;
+}
+
+bool loads_only() { return loading; }
+
+void load_kernels(const KernelDef& kernel, const KernelCall& call) {
+  struct Loading {
+    Loading() { loading = true; }
+    ~Loading() { loading = false; }
+  };
+  const Loading now;
+  kernel.enqueue(call, {});
 }
 
 }  // namespace darkroom::cuda

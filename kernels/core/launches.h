@@ -1,4 +1,5 @@
-// What a kernel would launch for a call, without a device: for models of its time, and for tables of what it takes of a GPU.
+// What a kernel would launch for a call, without a device: for models of its time, and for tables of what it takes of a GPU. And how to
+// have it on the device before it is launched.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +22,13 @@ struct Launch {
 // The grids that kernel.enqueue(call) appends to a stream, in order. The call needs no memory: its pointers are not followed.
 std::vector<Launch> launches_of(const KernelDef& kernel, const KernelCall& call);
 
+// Brings what kernel.enqueue(call) would launch onto the device, and launches nothing. CUDA does so at a kernel's first launch if need
+// be, by allocating and waiting; so before a capture, which forbids both, it is done by this.
+void load_kernels(const KernelDef& kernel, const KernelCall& call);
+
 // For launch_grid(): true where launches_of() asks, which then has noted it; nothing is to be launched.
 bool note_launch(const Launch& launch);
+// For launch_grid(): whether load_kernels() asks.
+bool loads_only();
 
 }  // namespace darkroom::cuda

@@ -127,5 +127,10 @@ TEST(GemmPlan, FillsTheCard) {
     }
 }
 
+TEST(GemmPlan, RefusesWhatNoGridCovers) {
+  EXPECT_EQ(reject_mma(linear(1, 65535 * 64, 8), DType::bf16), nullptr);
+  EXPECT_STREQ(reject_mma(linear(1, 65535 * 64 + 64, 8), DType::bf16), "more columns than a grid has tiles");
+}
+
 }  // namespace
 }  // namespace darkroom::testing

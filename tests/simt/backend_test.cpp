@@ -1,5 +1,6 @@
 // The CUDA backend on the emulator: what a run costs the host, what a capture forbids, what is said where memory ends, and a
 // loop of a small UNet that gives what the CPU gives.
+#include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <simt/device_memory.h>
@@ -135,6 +136,31 @@ TEST(CudaBackend, AnAllocationBreaksACapture) {
   std::vector<int32_t> next(1);
   executable.read("next", std::as_writable_bytes(std::span(next)));
   EXPECT_EQ(next[0], 8);
+}
+
+// CUDA loads a kernel when it is first used: not while a stream is captured.
+TEST(CudaBackend, LoadsItsKernelsBeforeACapture) {
+  const std::unique_ptr<Backend> backend = make_cuda_backend(1);
+  const DeviceMemory memory(*backend, 4, "a test");
+  const LoopAdvanceAttrs attrs;
+  const OpAttrs any = attrs;
+  KernelCall call;
+  call.attrs = &any;
+  call.in[0] = call.out = TensorView::dense(memory.data(), DType::i32, {1});
+  for (const bool load : {false, true}) {
+    simt::unload_kernels();
+    if (load) cuda::load_kernels(*advance_kernel(), call);
+    cudaStream_t stream = nullptr;
+    cudaGraph_t graph = nullptr;
+    ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+    ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    advance_kernel()->enqueue(call, {stream});
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), load ? cudaSuccess : cudaErrorStreamCaptureUnsupported);
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
+  }
+  simt::unload_kernels();
+  EXPECT_EQ(run_loop(Device::cuda, DType::bf16).calls, 3);
 }
 
 TEST(CudaBackend, SaysWhatItHasNoMemoryFor) {

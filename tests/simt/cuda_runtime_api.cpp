@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <set>
 #include <vector>
 
 using Work = std::vector<std::function<void()>>;
@@ -36,6 +37,7 @@ constexpr int kPattern = 0xff;  // NaN as f32, f16 and bf16: what is read before
 size_t memory_size = size_t(4) << 30;
 std::map<uintptr_t, size_t> blocks;  // by address
 EmulatedStream* captured_stream = nullptr;
+std::set<const void*> loaded;  // kernels
 darkroom::simt::DeviceCounters counters;
 
 // Whether [p, p + bytes) lies in one block of the device.
@@ -60,8 +62,14 @@ namespace darkroom::simt {
 void set_device_memory(size_t bytes) { memory_size = bytes; }
 DeviceCounters device_counters() { return counters; }
 
-void submit(void* handle, std::function<void()> work) {
+void load(const void* kernel) {
+  if (loaded.insert(kernel).second) breaks_capture();
+}
+void unload_kernels() { loaded.clear(); }
+
+void submit(void* handle, const void* kernel, std::function<void()> work) {
   auto* stream = static_cast<EmulatedStream*>(handle);
+  load(kernel);
   if (stream && stream->capturing) {
     stream->captured.push_back(std::move(work));
     return;

@@ -74,7 +74,7 @@ DARKROOM_DEVICE void store(T* p, const std::type_identity_t<T>& value) {
 
 template <typename T, int N, int kTag = 0>
 DARKROOM_DEVICE Shared<T> shared_array() {
-  __shared__ alignas(16) unsigned char memory[N * sizeof(T)];
+  __shared__ alignas(128) unsigned char memory[N * sizeof(T)];
   return reinterpret_cast<T*>(memory);
 }
 template <typename T>
@@ -166,6 +166,10 @@ void launch_grid(const Stream& stream, const char* name, Grid grid, int threads,
   if (shared_bytes > kWithoutAsking)
     check_launch(name, cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                             cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
+  if (loads_only()) {
+    cudaFuncAttributes loaded;
+    return check_launch(name, cudaFuncGetAttributes(&loaded, reinterpret_cast<const void*>(kernel)));
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(grid.x, grid.y, grid.z);
   config.blockDim = dim3(uint32_t(threads));

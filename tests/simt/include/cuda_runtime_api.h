@@ -1,8 +1,8 @@
 // The part of the CUDA runtime that runtime/backend_cuda.cpp uses, as the emulator has it: one device whose memory is the
 // host's, streams in order, captures that keep launches and copies and replay them. Names and meanings are CUDA's.
 //
-// What hides on hardware is an error here: an allocation, a synchronisation or a launch that a captured stream does not
-// allow; memory that is not the device's; a second cudaFree. Allocations hold a pattern until something is written.
+// What hides on hardware is an error here: an allocation, a synchronisation, a launch or the loading of a kernel that a captured
+// stream does not allow; memory that is not the device's; a second cudaFree. Allocations hold a pattern until something is written.
 #pragma once
 
 #include <cstddef>

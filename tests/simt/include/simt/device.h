@@ -215,8 +215,10 @@ template <typename Params>
 void launch_grid(const Stream& stream, const char* name, Grid grid, int threads, size_t shared_bytes,
                  void (*kernel)(Params), const std::type_identity_t<Params>& params) {
   if (note_launch({name, {grid.x, grid.y, grid.z}, threads, shared_bytes})) return;
+  if (loads_only()) return simt::load(reinterpret_cast<const void*>(kernel));
   const simt::Launch launch{name, {grid.x, grid.y, grid.z}, threads, shared_bytes};
-  simt::submit(stream.handle, [=] { simt::run_grid(launch, [&] { kernel(params); }); });
+  simt::submit(stream.handle, reinterpret_cast<const void*>(kernel),
+               [=] { simt::run_grid(launch, [&] { kernel(params); }); });
 }
 
 }  // namespace darkroom::cuda

@@ -18,4 +18,7 @@ struct DeviceCounters {
 };
 DeviceCounters device_counters();
 
+// From now on no kernel is loaded, as in a new process.
+void unload_kernels();
+
 }  // namespace darkroom::simt

@@ -5,6 +5,8 @@
 
 namespace darkroom::simt {
 
-void submit(void* stream, std::function<void()> work);
+void submit(void* stream, const void* kernel, std::function<void()> work);
+// As the driver does at a kernel's first launch: of one that was never loaded, a capture is broken.
+void load(const void* kernel);
 
 }  // namespace darkroom::simt
