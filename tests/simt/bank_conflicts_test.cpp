@@ -16,7 +16,7 @@ void expect_no_conflicts(const CallMemory& call, const KernelDef& kernel, const 
   call.run(kernel, 1);
   const simt::KernelReport& report = simt::reports().at(grid);
   EXPECT_GT(report.shared.instructions, 100u);
-  EXPECT_LE(double(report.shared.used), allowed * double(report.shared.needed)) << simt::report_text();
+  EXPECT_LE(double(report.shared.used), allowed * double(report.shared.needed)) << simt::report_text(grid, report);
 }
 
 template <MmaTile kTile>

@@ -330,6 +330,49 @@ TEST(Emulator, CountsBankConflictsAndSectors) {
   EXPECT_THAT(simt::report_text(), Not(HasSubstr("bank conflicts")));
 }
 
+// What lanes do at one place is one instruction, whatever else some of them did before; another operand is another one.
+__global__ void some_do_more(const __grid_constant__ Params p) {
+  const int lane = lane_index();
+  float sum = 0;
+  if (lane % 2 == 0) sum = load(p.in + 64);
+  for (int i = 0; i < 2; ++i) sum += load(p.in + 32 * i + lane);
+  store(p.out + lane, sum);
+}
+TEST(Emulator, CountsInstructionsOfLanesThatWentDifferentWays) {
+  simt::reports().clear();
+  EXPECT_EQ(complaint(some_do_more, {1}, 32), "");
+  const simt::KernelReport& report = simt::reports()["planted"];
+  EXPECT_EQ(report.global.instructions, 1u + 2u + 1u);
+  EXPECT_EQ(report.global.used, 1u + 8u + 4u);
+  EXPECT_EQ(report.global.needed, 1u + 8u + 4u);
+  EXPECT_EQ(report.global_by_line.size(), 3u);
+  EXPECT_THAT(report.global_by_line.rbegin()->first, HasSubstr("writes out"));
+  EXPECT_THAT(report.global_by_line.begin()->first, HasSubstr("reads in"));
+}
+
+__global__ void marks_its_block(const __grid_constant__ Params p) {
+  const Shared<float> a = shared_array<float, 32>();
+  store(a + threadIdx.x, 1.0f);
+  store(p.out + blockIdx.x, load(a + threadIdx.x));
+}
+TEST(Emulator, RunsAFewBlocksWhereASampleWillDo) {
+  alignas(256) std::array<float, 256> out = {};
+  const Params p{{}, global<float>(out.data(), out.size(), "out")};
+  simt::reports().clear();
+  simt::sample_blocks(3);
+  launch_grid({}, "planted", {9, 3}, 32, 64, marks_its_block, p);
+  EXPECT_EQ(std::ranges::count(out, 1.0f), 3);  // blocks 0, 13 = (4, 1) and 26 = (8, 2)
+  EXPECT_EQ(out[4] + out[8], 2.0f);
+  launch_grid({}, "small", {2}, 32, 0, marks_its_block, p);
+  simt::sample_blocks(0);
+  EXPECT_EQ(simt::reports()["planted"].global.instructions, 3u);
+  EXPECT_EQ(simt::reports()["planted"].shared_bytes, 64u + 128u);
+  EXPECT_EQ(simt::reports()["small"].global.instructions, 2u);
+  launch_grid({}, "all", {9}, 32, 0, marks_its_block, p);
+  EXPECT_EQ(simt::reports()["all"].global.instructions, 1u);
+  EXPECT_EQ(std::ranges::count(out, 1.0f), 9);
+}
+
 __global__ void lanes_talk(const __grid_constant__ Params p) {
   const float x = load(p.in + threadIdx.x);
   float sum = x;

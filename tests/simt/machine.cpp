@@ -1,6 +1,7 @@
 #include <simt/machine.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <exception>
 #include <string_view>
 
@@ -48,6 +49,8 @@ Launch launch{};
 bool counting = false;
 
 namespace {
+
+uint64_t most_blocks = 0;  // of a grid that run; 0: all
 
 // A power of two would put the tops of all stacks in the same sets of the cache.
 // AddressSanitizer's frames are larger.
@@ -297,14 +300,19 @@ void run_grid(const Launch& next, const std::function<void()>& body) {
          fmt::format("launched with a grid of {} x {} x {}", launch.grid.x, launch.grid.y, launch.grid.z));
   machine().body = &body;
   // Last block first: a block that reads what another one writes finds what was there before.
-  for (uint64_t b = blocks; b-- > 0;) {
+  const uint64_t run = most_blocks == 0 ? blocks : std::min(blocks, most_blocks);
+  for (uint64_t i = run; i-- > 0;) {
+    const uint64_t b = run == 1 ? 0 : i * (blocks - 1) / (run - 1);
     block_index = {uint32_t(b % launch.grid.x), uint32_t(b / launch.grid.x % launch.grid.y),
                    uint32_t(b / launch.grid.x / launch.grid.y)};
-    counting = b == 0;
+    counting = most_blocks > 0 || b == 0;
     run_block();
+    if (counting) count_block(shared_bytes());
   }
   counting = false;
 }
+
+void sample_blocks(uint64_t most) { most_blocks = most; }
 
 }  // namespace darkroom::simt
 

@@ -1,8 +1,10 @@
 #include <simt/report.h>
 
 #include <algorithm>
+#include <array>
 #include <span>
 #include <string_view>
+#include <tuple>
 
 #include <fmt/core.h>
 
@@ -33,16 +35,17 @@ uint64_t wavefronts(std::span<const uintptr_t> words) {
   return most;
 }
 
-void count_shared(std::span<const Access* const> lanes) {
-  const int bytes = lanes[0]->bytes;
-  const size_t lanes_a_phase = bytes <= 4 ? 32 : size_t(128 / bytes);
+using Lanes = std::array<const Access*, kWarp>;  // null: takes no part
+
+void count_shared(const Access& one, const Lanes& lanes) {
+  const size_t lanes_a_phase = one.bytes <= 4 ? 32 : size_t(128 / one.bytes);
   uint64_t needed = 0, used = 0;
   for (size_t first = 0; first < lanes.size(); first += lanes_a_phase) {
     std::vector<uintptr_t> words;
-    for (size_t l = first; l < std::min(lanes.size(), first + lanes_a_phase); ++l) {
+    for (size_t l = first; l < first + lanes_a_phase; ++l) {
       if (lanes[l] == nullptr) continue;
       const uintptr_t at = reinterpret_cast<uintptr_t>(lanes[l]->address);
-      for (int b = 0; b < std::max(bytes, 4); b += 4) words.push_back(at / 4 + uintptr_t(b / 4));
+      for (int b = 0; b < std::max(one.bytes, 4); b += 4) words.push_back(at / 4 + uintptr_t(b / 4));
     }
     if (words.empty()) continue;
     ++needed;
@@ -50,10 +53,10 @@ void count_shared(std::span<const Access* const> lanes) {
   }
   KernelReport& report = reports()[launch.name];
   add(report.shared, needed, used);
-  add(report.shared_by_line[place(lanes[0]->site)], needed, used);
+  add(report.shared_by_line[place(one.site)], needed, used);
 }
 
-void count_global(std::span<const Access* const> lanes) {
+void count_global(const Access& one, const Lanes& lanes) {
   std::vector<uintptr_t> addresses, sectors;
   for (const Access* a : lanes) {
     if (a == nullptr) continue;
@@ -65,10 +68,16 @@ void count_global(std::span<const Access* const> lanes) {
     std::sort(v->begin(), v->end());
     v->erase(std::unique(v->begin(), v->end()), v->end());
   }
-  const uint64_t needed = (addresses.size() * uint64_t(lanes[0]->bytes) + 31) / 32;
+  const uint64_t needed = (addresses.size() * uint64_t(one.bytes) + 31) / 32;
   KernelReport& report = reports()[launch.name];
   add(report.global, needed, sectors.size());
-  add(report.global_by_line[place(lanes[0]->site)], needed, sectors.size());
+  add(report.global_by_line[fmt::format("{} {} {}", place(one.site), one.write ? "writes" : "reads", one.operand)],
+      needed, sectors.size());
+}
+
+// What lanes must have in common to do something in one instruction, but for the count of times.
+auto kind_of(const Access& a) {
+  return std::tuple(a.site.file_name(), a.site.line(), a.site.column(), a.operand, a.bytes);
 }
 
 }  // namespace
@@ -78,38 +87,42 @@ std::map<std::string, KernelReport>& reports() {
   return all;
 }
 
-void count_access(const void* address, int bytes, bool shared, bool write, Site site) {
-  current->accesses.push_back({site, address, bytes, shared, write});
+void count_access(const char* operand, const void* address, int bytes, bool write, Site site) {
+  current->accesses.push_back({site, operand, address, bytes, write});
+}
+
+void count_block(size_t shared_bytes) {
+  KernelReport& report = reports()[launch.name];
+  report.shared_bytes = std::max(report.shared_bytes, shared_bytes);
 }
 
 void count_warp(Warp& warp) {
-  size_t longest = 0;
-  for (int l = 0; l < kWarp; ++l) longest = std::max(longest, warp.threads[l].accesses.size());
-  for (size_t n = 0; n < longest; ++n) {
-    const Access* of_lane[kWarp] = {};
-    for (int l = 0; l < kWarp; ++l)
-      if (n < warp.threads[l].accesses.size()) of_lane[l] = &warp.threads[l].accesses[n];
-    // Lanes that went different ways are instructions of their own.
-    for (int l = 0; l < kWarp; ++l) {
-      if (of_lane[l] == nullptr) continue;
-      const Access& one = *of_lane[l];
-      std::vector<const Access*> together(kWarp, nullptr);
-      for (int k = l; k < kWarp; ++k) {
-        const Access* other = of_lane[k];
-        if (other == nullptr || other->site.line() != one.site.line() || other->site.column() != one.site.column() ||
-            other->bytes != one.bytes || other->shared != one.shared)
-          continue;
-        together[size_t(k)] = other;
-      }
-      for (int k = l; k < kWarp; ++k)
-        if (together[size_t(k)]) of_lane[k] = nullptr;
-      // The first lane stands for the kind; phases count from lane 0.
-      std::swap(together[0], together[size_t(l)]);
-      if (one.shared)
-        count_shared(together);
-      else
-        count_global(together);
-    }
+  struct Item {
+    const Access* access;
+    int lane;
+    size_t time;  // how often the lane has been there
+  };
+  std::vector<Item> items;
+  for (int l = 0; l < kWarp; ++l) {
+    const size_t begin = items.size();
+    for (const Access& a : warp.threads[l].accesses) items.push_back({&a, l, 0});
+    std::stable_sort(items.begin() + std::ptrdiff_t(begin), items.end(),
+                     [](const Item& a, const Item& b) { return kind_of(*a.access) < kind_of(*b.access); });
+    for (size_t i = begin + 1; i < items.size(); ++i)
+      if (kind_of(*items[i].access) == kind_of(*items[i - 1].access)) items[i].time = items[i - 1].time + 1;
+  }
+  const auto instruction = [](const Item& item) { return std::tuple(kind_of(*item.access), item.time); };
+  std::sort(items.begin(), items.end(), [&](const Item& a, const Item& b) { return instruction(a) < instruction(b); });
+  for (size_t i = 0; i < items.size();) {
+    const Access& one = *items[i].access;
+    const size_t first = i;
+    Lanes lanes{};
+    for (; i < items.size() && instruction(items[i]) == instruction(items[first]); ++i)
+      lanes[size_t(items[i].lane)] = items[i].access;
+    if (one.operand == nullptr)
+      count_shared(one, lanes);
+    else
+      count_global(one, lanes);
   }
   for (int l = 0; l < kWarp; ++l) warp.threads[l].accesses.clear();
 }
@@ -124,17 +137,20 @@ void count_rows(const void* const (&rows)[8], Site site) {
   add(report.shared_by_line[place(site)], 1, used);
 }
 
+std::string report_text(const std::string& name, const KernelReport& r) {
+  std::string text = fmt::format("{:<40} shared {:>8} wavefronts, {:>8} needed   global {:>8} sectors, {:>8} needed\n",
+                                 name, r.shared.used, r.shared.needed, r.global.used, r.global.needed);
+  for (const auto& [where, c] : r.shared_by_line)
+    if (c.used > c.needed)
+      text += fmt::format("    {} bank conflicts: {} wavefronts for {}\n", where, c.used, c.needed);
+  for (const auto& [where, c] : r.global_by_line)
+    if (c.used > c.needed) text += fmt::format("    {} uncoalesced: {} sectors for {}\n", where, c.used, c.needed);
+  return text;
+}
+
 std::string report_text() {
   std::string text;
-  for (const auto& [name, r] : reports()) {
-    text += fmt::format("{:<40} shared {:>8} wavefronts, {:>8} needed   global {:>8} sectors, {:>8} needed\n", name,
-                        r.shared.used, r.shared.needed, r.global.used, r.global.needed);
-    for (const auto& [where, c] : r.shared_by_line)
-      if (c.used > c.needed)
-        text += fmt::format("    {} bank conflicts: {} wavefronts for {}\n", where, c.used, c.needed);
-    for (const auto& [where, c] : r.global_by_line)
-      if (c.used > c.needed) text += fmt::format("    {} uncoalesced: {} sectors for {}\n", where, c.used, c.needed);
-  }
+  for (const auto& [name, r] : reports()) text += report_text(name, r);
   return text;
 }
 

@@ -52,10 +52,8 @@ size_t checked(const void* address, int bytes, const char* verb, Site site) {
       fail(site, fmt::format("misaligned: {} {} bytes at {}", verb, bytes, where(offset)));
     return offset;
   }
-  size_t total = 0;
-  for (const Region& r : memory.regions) total += r.end - r.begin;
   fail(site, fmt::format("{} {} bytes out of bounds of shared memory at {} ({} bytes in {} arrays)", verb, bytes,
-                         where(offset), total, memory.regions.size()));
+                         where(offset), shared_bytes(), memory.regions.size()));
 }
 
 // Whether what thread `other` did at `clock` of its warp comes before what `t` does now.
@@ -97,6 +95,12 @@ void reset_shared(size_t dynamic_bytes) {
   memory.used = end;
 }
 
+size_t shared_bytes() {
+  size_t total = 0;
+  for (const Region& r : memory.regions) total += r.end - r.begin;
+  return total;
+}
+
 std::byte* dynamic_shared(uint32_t offset, size_t element, Site site) {
   if (offset > launch.dynamic_shared)
     fail(site, fmt::format("dynamic shared memory begins at byte {} of {}", offset, launch.dynamic_shared));
@@ -126,7 +130,7 @@ std::byte* static_shared(const void* key, size_t bytes, Site site) {
 void shared_read(const void* address, int bytes, Site site) {
   const Thread& t = *current;
   const size_t offset = checked(address, bytes, "reads", site);
-  if (counting) count_access(address, bytes, true, false, site);
+  if (counting) count_access(nullptr, address, bytes, false, site);
   const uint32_t now = t.warp->clock[size_t(t.warp->index)];
   for (size_t i = offset / kCellBytes; i < (offset + size_t(bytes) + 1) / kCellBytes; ++i) {
     Cell& c = memory.cells[i];
@@ -144,7 +148,7 @@ void shared_read(const void* address, int bytes, Site site) {
 
 void shared_write(void* address, int bytes, Site site) {
   const size_t offset = checked(address, bytes, "writes", site);
-  if (counting) count_access(address, bytes, true, true, site);
+  if (counting) count_access(nullptr, address, bytes, true, site);
   for (size_t i = offset / kCellBytes; i < (offset + size_t(bytes) + 1) / kCellBytes; ++i)
     check_write(memory.cells[i], i * kCellBytes, *current, "writes", site);
 }
@@ -152,7 +156,7 @@ void shared_write(void* address, int bytes, Site site) {
 void async_begin(void* to, const void* from, int bytes, Site site) {
   Thread& t = *current;
   const size_t offset = checked(to, bytes, "copies to", site);
-  if (counting) count_access(to, bytes, true, true, site);
+  if (counting) count_access(nullptr, to, bytes, true, site);
   for (size_t i = offset / kCellBytes; i < (offset + size_t(bytes)) / kCellBytes; ++i) {
     check_write(memory.cells[i], i * kCellBytes, t, "copies to", site);
     memory.cells[i].on_its_way = true;

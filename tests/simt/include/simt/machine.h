@@ -64,9 +64,10 @@ enum class State : uint8_t { ready, in_collective, in_barrier, done };
 
 struct Access {  // for report.h
   Site site;
+  const char* operand;  // the name of a Global pointer's view; null: shared memory
   const void* address;
   int bytes;
-  bool shared, write;
+  bool write;
 };
 
 struct Warp;
@@ -99,7 +100,7 @@ extern Thread* current;
 extern Index block_index;
 extern Launch launch;
 
-// Runs the kernel's body for every thread of every block.
+// Runs the kernel's body for every thread of every block, or of some blocks (sample_blocks() in report.h).
 void run_grid(const Launch& launch, const std::function<void()>& body);
 
 // "NAME: block (x, y, z) thread t: WHAT [file:line]"
@@ -114,13 +115,10 @@ void sync_warp(Site site);
 
 // --- shared memory (shared_memory.cpp) ---
 
-struct SharedMemory {
-  std::byte* begin = nullptr;
-  size_t dynamic_bytes = 0, static_bytes = 0;
-};
 inline constexpr size_t kMaxDynamicShared = 227 * 1024, kMaxStaticShared = 48 * 1024;
 
 void reset_shared(size_t dynamic_bytes);
+size_t shared_bytes();  // of the block that ran last, dynamic and static
 std::byte* dynamic_shared(uint32_t offset, size_t element, Site site);
 // Memory of a `__shared__` array: one for each `key` of a block.
 std::byte* static_shared(const void* key, size_t bytes, Site site);
@@ -146,15 +144,15 @@ struct View {
 inline void global_check(const View& view, const void* address, int bytes, bool write, Site site);
 [[noreturn]] void global_violation(const View& view, const void* address, int bytes, bool write, Site site);
 
-// Whether this block's accesses are counted (report.h), and the count of one.
+// Whether this block's accesses are counted (report.h), and the count of one; `operand` null: of shared memory.
 extern bool counting;
-void count_access(const void* address, int bytes, bool shared, bool write, Site site);
+void count_access(const char* operand, const void* address, int bytes, bool write, Site site);
 
 inline void global_check(const View& view, const void* address, int bytes, bool write, Site site) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(address);
   if (at < view.begin || at + uintptr_t(bytes) > view.end || at % uintptr_t(bytes) != 0)
     global_violation(view, address, bytes, write, site);
-  if (counting) count_access(address, bytes, false, write, site);
+  if (counting) count_access(view.name, address, bytes, write, site);
 }
 
 }  // namespace darkroom::simt
