@@ -4,7 +4,8 @@
 //               (x − x₀)², x₀ the first element of the sample's group: means are kept as distances from it, so that a large
 //               mean costs no digits. Channels of a group and lanes meet in shared memory by the pairwise rule of Chan, Golub
 //               and LeVeque (1979): mean and squared deviations of each chunk and group go to scratch.
-//   apply       grid (blocks of pixels, B). Each block merges its sample's chunks, then normalises.
+//   apply       grid (blocks of pixels, B). Each block merges its sample's chunks, then normalises; a thread keeps its eight channels,
+//               and what they are multiplied by, for all of its pixels.
 //
 // Where a group's moments are merged, `parts` neighbouring threads each take every parts-th of them and meet by shuffle: a merge
 // divides, and 32 groups alone would leave 7 of 8 warps waiting for 60 in a row.
@@ -22,21 +23,28 @@ using namespace cuda;
 
 constexpr int kThreads = 256;
 constexpr int kMaxGroups = 256, kMaxChannels = 4096;
-constexpr int64_t kMaxChunks = 256,
-                  kMinPixels = 8;  // of a sample, of a chunk: blocks for 132 SMs, with work for each thread
+// Of a sample, of a block: blocks for 132 SMs, with work for each thread.
+constexpr int64_t kMaxBlocks = 256, kMinPixels = 8;
 
-// Pixels that one block takes, for the statistics and for the second pass.
-int64_t chunk_of(int64_t pixels) { return std::max(kMinPixels, ceil_div(pixels, kMaxChunks)); }
+// Pixels that one block takes in the second pass.
+int64_t applied_of(int64_t pixels) { return std::max(kMinPixels, ceil_div(pixels, kMaxBlocks)); }
+// And for the statistics. Every block of the second pass reads the moments of all chunks, 256 bytes of each with 32 groups: 256 chunks
+// of 64×64×320 would be six times the bytes that it normalises.
+int64_t chunk_of(int64_t pixels, int64_t channels) {
+  constexpr int64_t kMinChunks = 64, kElements = 40 << 10;
+  const int64_t chunks = std::clamp(pixels * channels / kElements, kMinChunks, kMaxBlocks);
+  return std::max(kMinPixels, ceil_div(pixels, chunks));
+}
 
 template <typename In, typename Out>
 struct Params {
   Global<const In> x, x2;
   Global<const float> gamma, beta;
   Global<Out> out;
-  Global<float> mean, squares;  // [B, chunks, G], scratch
+  Global<float> mean, squares;  // [B, G, chunks], scratch
   RowMap x_rows, x2_rows, out_rows;
-  uint32_t pixels, chunk, chunks, groups, eights, lanes;
-  uint32_t parts;  // threads that share a group, a power of two
+  uint32_t pixels, chunk, chunks, applied, groups, eights, lanes;  // chunk, applied: pixels of a block
+  uint32_t parts;                                                  // threads that share a group, a power of two
   int64_t first_channels, channels;
   float eps;
   bool vectors, silu;
@@ -169,14 +177,16 @@ __global__ void __launch_bounds__(kThreads) statistics(const __grid_constant__ P
   }
   all = merge_parts(all, p.parts);
   if (part == 0 && g < p.groups) {
-    const int64_t at = (int64_t(blockIdx.y) * p.chunks + blockIdx.x) * p.groups + g;
+    const int64_t at = (int64_t(blockIdx.y) * p.groups + g) * p.chunks + blockIdx.x;
     store(p.mean + at, all.mean);
     store(p.squares + at, all.squares);
   }
 }
 
+// The blocks of an SM: a fourth one of f32 would spill.
 template <typename In, typename Out>
-__global__ void __launch_bounds__(kThreads) apply(const __grid_constant__ Params<In, Out> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(In) + sizeof(Out) == 8 ? 3 : 4)
+    apply(const __grid_constant__ Params<In, Out> p) {
   const Shared<float> mean = shared_array<float, kMaxGroups, 0>(), scale = shared_array<float, kMaxGroups, 1>();
   const Shared<float> origin = shared_array<float, kMaxGroups, 2>();
   const int64_t width = p.channels / p.groups;
@@ -184,7 +194,7 @@ __global__ void __launch_bounds__(kThreads) apply(const __grid_constant__ Params
   Moments all{0, 0, 0};
   for (uint32_t chunk = part; chunk < p.chunks && group < p.groups; chunk += p.parts) {
     const uint32_t left = p.pixels - chunk * p.chunk, pixels = left < p.chunk ? left : p.chunk;
-    const int64_t at = (int64_t(blockIdx.y) * p.chunks + chunk) * p.groups + group;
+    const int64_t at = (int64_t(blockIdx.y) * p.groups + group) * p.chunks + chunk;
     all = merge(all, {float(pixels) * float(width), load(p.mean + at), load(p.squares + at)});
   }
   all = merge_parts(all, p.parts);
@@ -194,13 +204,11 @@ __global__ void __launch_bounds__(kThreads) apply(const __grid_constant__ Params
     store(scale + group, 1.0f / sqrtf(all.squares / all.count + p.eps));
   }
   sync_block();
-  const uint32_t begin = blockIdx.x * p.chunk;
-  const uint32_t end = begin + p.chunk < p.pixels ? begin + p.chunk : p.pixels;
-  for (uint32_t item = threadIdx.x; item < (end - begin) * p.eights; item += kThreads) {
-    const uint32_t row = blockIdx.y * p.pixels + begin + item / p.eights;
+  const uint32_t begin = blockIdx.x * p.applied;
+  const uint32_t end = begin + p.applied < p.pixels ? begin + p.applied : p.pixels;
+  for (uint32_t item = threadIdx.x; item < p.lanes * p.eights; item += kThreads) {
     const int64_t c = int64_t(item % p.eights) * 8, n = p.channels - c;
-    float v[8], gamma[8], beta[8];
-    load_channels(v, p, row, c);
+    float v[8], of_origin[8] = {}, of_mean[8] = {}, gamma[8], beta[8];
     load8<float>(gamma, p.gamma + c, p.vectors, n);
     load8<float>(beta, p.beta + c, p.vectors, n);
     GroupWalk walk = walk_groups(c, width);
@@ -208,10 +216,20 @@ __global__ void __launch_bounds__(kThreads) apply(const __grid_constant__ Params
     for (int i = 0; i < 8; ++i) {
       if (c + i >= p.channels) break;
       const uint32_t g = group_of(walk, c + i);
-      v[i] = (v[i] - load(origin + g) - load(mean + g)) * (load(scale + g) * gamma[i]) + beta[i];
-      if (p.silu) v[i] = silu(v[i]);
+      of_origin[i] = load(origin + g);
+      of_mean[i] = load(mean + g);
+      gamma[i] *= load(scale + g);
     }
-    store8<Out>(p.out + (row_offset(p.out_rows, row) + c), v, p.vectors, n);
+    for (uint32_t pixel = begin + item / p.eights; pixel < end; pixel += p.lanes) {
+      const uint32_t row = blockIdx.y * p.pixels + pixel;
+      load_channels(v, p, row, c);
+      DARKROOM_UNROLL
+      for (int i = 0; i < 8; ++i) {
+        v[i] = (v[i] - of_origin[i] - of_mean[i]) * gamma[i] + beta[i];
+        if (p.silu) v[i] = silu(v[i]);
+      }
+      store8<Out>(p.out + (row_offset(p.out_rows, row) + c), v, p.vectors, n);
+    }
   }
 }
 
@@ -231,12 +249,12 @@ const char* reject_op(const KernelCall& call) {
 }
 
 struct Sizes {
-  int64_t pixels, chunk, chunks, moments;  // moments: floats of each kind in scratch
+  int64_t pixels, chunk, chunks, applied, moments;  // moments: floats of each kind in scratch
 };
 Sizes sizes_of(const KernelCall& call, int groups) {
-  const int64_t pixels = call.out.rows() / call.out.shape[0], chunk = chunk_of(pixels),
+  const int64_t pixels = call.out.rows() / call.out.shape[0], chunk = chunk_of(pixels, call.out.channels()),
                 chunks = ceil_div(pixels, chunk);
-  return {pixels, chunk, chunks, call.out.shape[0] * chunks * groups};
+  return {pixels, chunk, chunks, applied_of(pixels), call.out.shape[0] * chunks * groups};
 }
 template <typename Attrs>
 size_t scratch_bytes(const KernelCall& call, int) {
@@ -265,6 +283,7 @@ void enqueue(const KernelCall& call, const Stream& stream, const GroupNormAttrs&
     p.pixels = uint32_t(sizes.pixels);
     p.chunk = uint32_t(sizes.chunk);
     p.chunks = uint32_t(sizes.chunks);
+    p.applied = uint32_t(sizes.applied);
     p.groups = uint32_t(attrs.groups);
     p.first_channels = x.channels();
     p.channels = call.out.channels();
@@ -276,10 +295,11 @@ void enqueue(const KernelCall& call, const Stream& stream, const GroupNormAttrs&
     p.vectors = rows_of_eights(x) && rows_of_eights(x2) && rows_of_eights(call.out) &&
                 rows_of_eights(call.in[S::kGamma]) && rows_of_eights(call.in[S::kBeta]);
     p.silu = silu;
-    const Grid grid{p.chunks, uint32_t(call.out.shape[0])};
-    launch_grid(stream, "group_norm_statistics", grid, kThreads,
+    const uint32_t samples = uint32_t(call.out.shape[0]);
+    launch_grid(stream, "group_norm_statistics", {p.chunks, samples}, kThreads,
                 size_t(p.lanes) * size_t(p.channels) * 2 * sizeof(float), statistics<In, Out>, p);
-    launch_grid(stream, "group_norm_apply", grid, kThreads, 0, apply<In, Out>, p);
+    launch_grid(stream, "group_norm_apply", {blocks_for(sizes.pixels, sizes.applied), samples}, kThreads, 0,
+                apply<In, Out>, p);
   });
 }
 void enqueue_plain(const KernelCall& call, const Stream& stream) {
