@@ -23,10 +23,15 @@ struct AttentionParams {
 
 // --- device -----------------------------------------------------------------------------------------------------------
 
-// Where row 0 of this block's head of its sample begins.
+// This block's head of its sample; found once, for ptxas holds what is found twice twice.
+struct Head {
+  int64_t sample, column;
+};
+DARKROOM_DEVICE Head this_head(int dim) { return {blockIdx.z, int64_t(blockIdx.y) * dim}; }
+// Where its row 0 begins.
 template <typename T>
-DARKROOM_DEVICE Global<T> head_of(Global<T> p, const int64_t (&stride)[2], int dim) {
-  return p + (int64_t(blockIdx.z) * stride[0] + int64_t(blockIdx.y) * dim);
+DARKROOM_DEVICE Global<T> rows_of_head(Global<T> p, const int64_t (&stride)[2], const Head& head) {
+  return p + (head.sample * stride[0] + head.column);
 }
 
 // Of a row that four lanes share.

@@ -40,11 +40,12 @@ __global__ void __launch_bounds__(kThreads, 2) attention(const __grid_constant__
   const int lane = lane_index(), warp = warp_index();
   const uint32_t first_query = blockIdx.x * S::Queries;
   const uint32_t warp_query = first_query + uint32_t(warp) * kFragments * 16;
-  const Global<const T> k = head_of(p.k, p.k_stride, kDim), v = head_of(p.v, p.v_stride, kDim);
+  const Head head = this_head(kDim);
+  const Global<const T> k = rows_of_head(p.k, p.k_stride, head), v = rows_of_head(p.v, p.v_stride, head);
   const Shared<T> ring = dynamic_shared<T>();
 
-  copy_rows<kThreads, S::Queries, kDim, kPitch, false>(ring, head_of(p.q, p.q_stride, kDim), p.q_stride[1], first_query,
-                                                       p.queries);
+  copy_rows<kThreads, S::Queries, kDim, kPitch, false>(ring, rows_of_head(p.q, p.q_stride, head), p.q_stride[1],
+                                                       first_query, p.queries);
   cp_async_commit();
   cp_async_wait<0>();
   sync_block();
@@ -189,7 +190,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention(const __grid_constant__
       put_row<T>(rows + (m * 16 + half * 8 + lane / 4) * kPitch, out[m], half, 1.0f / quad_sum(total[m][half]));
   }
   sync_warp();
-  store_rows<kFragments * 16, S::Chunks, kPitch, T>(head_of(p.out, p.out_stride, kDim), p.out_stride[1], rows,
+  store_rows<kFragments * 16, S::Chunks, kPitch, T>(rows_of_head(p.out, p.out_stride, head), p.out_stride[1], rows,
                                                     warp_query, p.queries);
 }
 

@@ -43,9 +43,10 @@ __global__ void __launch_bounds__(kThreads, 1) attention(const __grid_constant__
   const Shared<T> of_k = dynamic_shared<T>(), of_v = of_k + kTileElements, of_p = of_v + kTileElements;
   const int lane = lane_index(), warp = warp_index(), key_warp = warp % kKeyWarps, query_half = warp / kKeyWarps;
   const uint32_t first_query = blockIdx.x * kQueries;
-  const Global<const T> k = head_of(p.k, p.k_stride, kDim), v = head_of(p.v, p.v_stride, kDim);
+  const Head head = this_head(kDim);
+  const Global<const T> k = rows_of_head(p.k, p.k_stride, head), v = rows_of_head(p.v, p.v_stride, head);
 
-  copy_tile(of_k, head_of(p.q, p.q_stride, kDim), p.q_stride[1], first_query, p.queries);
+  copy_tile(of_k, rows_of_head(p.q, p.q_stride, head), p.q_stride[1], first_query, p.queries);
   cp_async_wait<0>();
   sync_block();
   uint32_t of_q[kSteps][4];
@@ -155,8 +156,8 @@ __global__ void __launch_bounds__(kThreads, 1) attention(const __grid_constant__
     put_row<T>(rows + (i * 8 + lane / 4) * kPitch, out[i / 2], i % 2, 1.0f / sum);
   }
   sync_warp();
-  store_rows<kQueries, kChunks, kPitch, T>(head_of(p.out, p.out_stride, kDim) + warp * kColumns, p.out_stride[1], rows,
-                                           first_query, p.queries);
+  store_rows<kQueries, kChunks, kPitch, T>(rows_of_head(p.out, p.out_stride, head) + warp * kColumns, p.out_stride[1],
+                                           rows, first_query, p.queries);
 }
 
 const char* reject(const KernelCall& call) {

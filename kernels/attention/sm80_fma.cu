@@ -25,8 +25,9 @@ __global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 8 : 4)
                       of_k = shared_array<float, kWarp * kKeyPitch, 1>();
   const int lane = lane_index(), warp = warp_index(), thread = int(threadIdx.x);
   const uint32_t first_query = blockIdx.x * kQueries;
-  const Global<const T> q = head_of(p.q, p.q_stride, p.dim), k = head_of(p.k, p.k_stride, p.dim),
-                        v = head_of(p.v, p.v_stride, p.dim);
+  const Head head = this_head(p.dim);
+  const Global<const T> q = rows_of_head(p.q, p.q_stride, head), k = rows_of_head(p.k, p.k_stride, head),
+                        v = rows_of_head(p.v, p.v_stride, head);
 
   for (int i = thread; i < kQueries * kPadded; i += kThreads) {
     const uint32_t query = first_query + uint32_t(i / kPadded);
@@ -91,7 +92,7 @@ __global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 8 : 4)
     const uint32_t query = first_query + uint32_t(warp * kOfWarp + r);
     if (query >= p.queries) break;
     const float scale = 1.0f / total[r];
-    const Global<T> out = head_of(p.out, p.out_stride, p.dim) + (query * p.out_stride[1] + lane);
+    const Global<T> out = p.out + (head.sample * p.out_stride[0] + query * p.out_stride[1] + head.column + lane);
     DARKROOM_UNROLL
     for (int c = 0; c < kColumns; ++c)
       if (c * kWarp + lane < p.dim) store(out + c * kWarp, narrow<T>(sum[r][c] * scale));

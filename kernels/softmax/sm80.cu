@@ -34,23 +34,23 @@ __global__ void __launch_bounds__(kThreads) softmax(const __grid_constant__ Para
 
   float most = -INFINITY;
   for (int64_t c = begin; c < p.channels; c += step) {
-    load_run<In>(v, x + c, p.vectors, p.channels - c, apart);
+    load_run<In, kWarp>(v, x + c, p.vectors, p.channels - c);
     DARKROOM_UNROLL
     for (int i = 0; i < kN; ++i) most = c + i * apart < seen ? fmaxf(most, v[i]) : most;
   }
   most = warp_max(most);
   float sum = 0;
   for (int64_t c = begin; c < p.channels; c += step) {
-    load_run<In>(v, x + c, p.vectors, p.channels - c, apart);
+    load_run<In, kWarp>(v, x + c, p.vectors, p.channels - c);
     DARKROOM_UNROLL
     for (int i = 0; i < kN; ++i) sum += c + i * apart < seen ? expf(v[i] - most) : 0.0f;
   }
   const float scale = 1.0f / warp_sum(sum);
   for (int64_t c = begin; c < p.channels; c += step) {
-    load_run<In>(v, x + c, p.vectors, p.channels - c, apart);
+    load_run<In, kWarp>(v, x + c, p.vectors, p.channels - c);
     DARKROOM_UNROLL
     for (int i = 0; i < kN; ++i) v[i] = c + i * apart < seen ? expf(v[i] - most) * scale : 0.0f;
-    store_run<Out>(out + c, v, p.vectors, p.channels - c, apart);
+    store_run<Out, kWarp>(out + c, v, p.vectors, p.channels - c);
   }
 }
 

@@ -176,9 +176,11 @@ DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uin
     for (int first = 0; first < kRows; first += kWarp / kLanes) {
       const int r = first + lane / kLanes, c = lane % kLanes;
       if (kRows % (kWarp / kLanes) != 0 && r >= kRows) break;
-      const int at = r * kSlicePitch<kColumns> + c / 2 * 16 + c % 2 * 4;
-      auto v = load(as<Vec<float, 4>>(slice + at));
-      auto gate = load(as<Vec<float, 4>>(slice + (at + 8)));
+      // Of eight lanes four read their gates first: all values would lie in half of the banks.
+      const int at = r * kSlicePitch<kColumns> + c / 2 * 16 + c % 2 * 4, first_read = c & 4 ? 8 : 0;
+      const auto x = load(as<Vec<float, 4>>(slice + (at + first_read)));
+      const auto y = load(as<Vec<float, 4>>(slice + (at + 8 - first_read)));
+      auto v = first_read ? y : x, gate = first_read ? x : y;
       finish4(e, phase, row + uint32_t(r), column / 2 + uint32_t(c) * 4, v.v, gate.v);
     }
     return;

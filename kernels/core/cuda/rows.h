@@ -48,14 +48,14 @@ inline bool rows_of_runs(const TensorView& v, int n) {
 }
 inline bool rows_of_eights(const TensorView& v) { return rows_of_runs(v, 8); }
 
-// N neighbours, 4 or 8, as f32. With `vector`, p is aligned as rows_of_runs() has it; else those among the first n are read, `apart`
+// N neighbours, 4 or 8, as f32. With `vector`, p is aligned as rows_of_runs() has it; else those among the first n are read, kApart
 // from each other, and the rest are 0.
-template <typename T, int N>
-DARKROOM_DEVICE void load_run(float (&x)[N], Global<const T> p, bool vector, int64_t n, int apart = 1) {
+template <typename T, int kApart = 1, int N>
+DARKROOM_DEVICE void load_run(float (&x)[N], Global<const T> p, bool vector, int64_t n) {
   static_assert(N == 4 || N == 8);
   if (!vector) {
     DARKROOM_UNROLL
-    for (int i = 0; i < N; ++i) x[i] = i * apart < n ? widen(load(p + i * apart)) : 0.0f;
+    for (int i = 0; i < N; ++i) x[i] = i * kApart < n ? widen(load(p + i * kApart)) : 0.0f;
   } else if constexpr (sizeof(T) == 4) {
     DARKROOM_UNROLL
     for (int part = 0; part < N; part += 4) {
@@ -74,13 +74,13 @@ DARKROOM_DEVICE void load_run(float (&x)[N], Global<const T> p, bool vector, int
   }
 }
 
-template <typename T, int N>
-DARKROOM_DEVICE void store_run(Global<T> p, const float (&x)[N], bool vector, int64_t n, int apart = 1) {
+template <typename T, int kApart = 1, int N>
+DARKROOM_DEVICE void store_run(Global<T> p, const float (&x)[N], bool vector, int64_t n) {
   static_assert(N == 4 || N == 8);
   if (!vector) {
     DARKROOM_UNROLL
     for (int i = 0; i < N; ++i)
-      if (i * apart < n) store(p + i * apart, narrow<T>(x[i]));
+      if (i * kApart < n) store(p + i * kApart, narrow<T>(x[i]));
   } else if constexpr (sizeof(T) == 4) {
     DARKROOM_UNROLL
     for (int part = 0; part < N; part += 4)

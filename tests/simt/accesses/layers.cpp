@@ -290,8 +290,6 @@ LayerAccesses count(const Layer& layer) {
 
 std::span<const AccessBar> access_bars() {
   static constexpr AccessBar kBars[] = {
-      {"gemm_mma", "geglu", kWhole, 1.12,
-       "values and gates lie by eights in a slice, so that its rows are read from half of the banks"},
       {"gemm_fma", "64x64x4", 1.04, 1.07,
        "four channels of bf16 are a quarter of a sector; transposed stores, as below"},
       {"gemm_fma", "", kWhole, 1.07,
