@@ -202,9 +202,9 @@ DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uin
 
 inline constexpr int kReduceThreads = 256;
 
-// Split K's second half: one thread for four outputs of a row; blockIdx.y is the phase.
+// Split K's second half: one thread for four outputs of a row; blockIdx.y is the phase. Five blocks of an SM: for six ptxas spills.
 template <typename Params>
-__global__ void __launch_bounds__(kReduceThreads) reduce_splits(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(kReduceThreads, 5) reduce_splits(const __grid_constant__ Params p) {
   const auto& e = p.epilogue;
   const uint32_t outputs = e.geglu ? e.columns / 2 : e.columns, fours = (outputs + 3) / 4;
   const uint32_t item = blockIdx.x * kReduceThreads + threadIdx.x, row = item / fours, n = item % fours * 4;

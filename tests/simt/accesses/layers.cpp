@@ -2,10 +2,9 @@
 
 #include <fmt/core.h>
 
-#include <cstdlib>
-#include <cstring>
-#include <memory>
 #include <stdexcept>
+
+#include "tests/simt/sparse_call.h"
 
 namespace darkroom::testing {
 
@@ -14,12 +13,7 @@ namespace {
 constexpr DType f32 = DType::f32, bf16 = DType::bf16, f16 = DType::f16, i32 = DType::i32, u8 = DType::u8;
 constexpr uint64_t kBlocks = 3;  // of a grid: first, middle, last
 
-struct Operand {
-  int slot;
-  Shape shape;
-  DType dtype;
-  int64_t step = 0;  // from row to row; 0: dense
-};
+using Operand = SparseOperand;
 struct Layer {
   std::string what;
   std::string_view variant;
@@ -240,50 +234,17 @@ void add_loop(std::vector<Layer>& all) {
 
 // --- one of them ------------------------------------------------------------------------------------------------------
 
-// Memory as cudaMalloc gives it: from the beginning of a sector. Numbers are 0, integers 1, 2, …: what a kernel computes does
-// not matter, where it looks does.
-class Memory {
- public:
-  void* zeros(size_t bytes) {
-    constexpr size_t kAlignment = 256;
-    const size_t whole = (bytes + kAlignment) / kAlignment * kAlignment;
-    blocks_.emplace_back(std::aligned_alloc(kAlignment, whole), &std::free);
-    if (!blocks_.back()) throw std::bad_alloc();
-    return std::memset(blocks_.back().get(), 0, whole);
-  }
-  TensorView view(const Shape& shape, DType dtype, int64_t step) {
-    TensorView v = TensorView::dense(nullptr, dtype, shape);
-    if (step > 0) {
-      int64_t stride = step;
-      for (int i = shape.rank() - 2; i >= 0; stride *= shape[i--]) v.stride[size_t(i)] = stride;
-    }
-    v.data = zeros(size_t(v.extent()) * dtype_size(dtype));
-    if (dtype == i32)
-      for (int64_t i = 0; i < v.extent(); ++i) v.as<int32_t>()[i] = int32_t(i + 1);
-    return v;
-  }
-
- private:
-  std::vector<std::unique_ptr<void, decltype(&std::free)>> blocks_;
-};
-
 LayerAccesses count(const Layer& layer) {
-  const OpKind op = op_kind(layer.attrs);
-  const KernelDef* kernel = find_kernel(op, layer.variant);
-  if (kernel == nullptr) throw std::runtime_error(fmt::format("no {} {}", op_def(op).name, layer.variant));
-  Memory memory;
-  KernelCall call;
-  call.attrs = &layer.attrs;
-  for (const Operand& o : layer.in) call.in[o.slot] = memory.view(o.shape, o.dtype, o.step);
-  if (op == OpKind::loop_update) std::memset(call.in[0].data, 0, size_t(call.in[0].extent()) * 4);  // no updates
-  call.out = memory.view(infer_shape(layer.attrs, call.in), layer.out, 0);
-  if (const char* reason = kernel->reject(call))
-    throw std::runtime_error(fmt::format("{} {}, {}: {}", op_def(op).name, layer.variant, layer.what, reason));
-  if (kernel->scratch_bytes) call.scratch = memory.zeros(kernel->scratch_bytes(call, 1));
-  if (kernel->packed_bytes) call.packed = memory.zeros(kernel->packed_bytes(call));
+  SparseCall call(layer.attrs, layer.in, layer.out);
+  const KernelDef& kernel = call.kernel(layer.variant);
+  // What is computed does not matter, where it is looked for does: tokens, and the rows of a table, are different ones.
+  for (const Operand& o : layer.in)
+    for (int64_t i = 0; o.dtype == i32 && kernel.op == OpKind::embedding && i < o.shape.elements(); ++i)
+      call.call.in[o.slot].as<int32_t>()[i] = int32_t(i + 1);
   simt::reports().clear();
-  kernel->enqueue(call, Stream{});
-  return {fmt::format("{} {}", op_def(op).name, layer.what), kernel, simt::reports()};
+  const std::string name = fmt::format("{} {}", op_def(kernel.op).name, layer.what);
+  if (const char* reason = call.run(kernel)) throw std::runtime_error(fmt::format("{}: {}", name, reason));
+  return {name, &kernel, simt::reports()};
 }
 
 }  // namespace
