@@ -126,9 +126,14 @@ __global__ void __launch_bounds__(kThreads) statistics(const __grid_constant__ P
     const int64_t c = int64_t(item % p.eights) * 8;
     float origin[8] = {}, sum[8] = {}, square[8] = {}, v[8];
     GroupWalk walk = walk_groups(c, width);
+    uint32_t before = ~0u;
     DARKROOM_UNROLL
-    for (int i = 0; i < 8; ++i)
-      if (c + i < p.channels) origin[i] = origin_of(p, first_row, group_of(walk, c + i));
+    for (int i = 0; i < 8; ++i) {
+      if (c + i >= p.channels) break;
+      const uint32_t g = group_of(walk, c + i);
+      origin[i] = g == before ? origin[i > 0 ? i - 1 : 0] : origin_of(p, first_row, g);
+      before = g;
+    }
     float count = 0;
     for (uint32_t pixel = begin + lane; pixel < end; pixel += p.lanes) {
       load_channels(v, p, first_row + pixel, c);
