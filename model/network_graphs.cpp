@@ -37,7 +37,7 @@ std::vector<Graph> network_graphs(const Checkpoint& checkpoint, const NetworkGra
   for (Graph& graph : graphs) {
     for (Value& v : graph.mutable_values())
       if (v.kind == ValueKind::weight) v.dtype = v.shape.rank() > 1 ? o.weights : DType::f32;
-    run_fusion(graph, {}, {.kernels = {}, .isa = o.isa});
+    run_fusion(graph, {"conv_moments"}, {.kernels = {}, .isa = o.isa});
   }
   return graphs;
 }

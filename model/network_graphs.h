@@ -19,7 +19,8 @@ struct NetworkGraphOptions {
   Isa isa = active_isa();      // what the kernels that are fused for may use
 };
 
-// Text encoders, UNet, autoencoder (decoder, encoder), fused as the pipeline runs them. The checkpoint is asked for its
+// Text encoders, UNet, autoencoder (decoder, encoder), fused as the pipeline runs them, but for what couples two layers by more than
+// a tensor (conv_moments): each is to run alone. The checkpoint is asked for its
 // configs alone.
 std::vector<Graph> network_graphs(const Checkpoint& checkpoint, const NetworkGraphOptions& options);
 

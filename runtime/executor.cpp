@@ -100,6 +100,7 @@ uint64_t Executable::resolve() {
       if (node.inputs[i] != kNoValue && op_def(node.kind()).role(int(i)) == SlotRole::activation)
         call.in[i].data = memory_of(node.inputs[i]);
     call.out.data = memory_of(node.output);
+    if (node.moments != kNoValue) call.moments.data = memory_of(node.moments);
     call.scratch = step.scratch_bytes ? arena_.data() + step.scratch_offset : nullptr;
   }
   return version_;

@@ -286,6 +286,14 @@ int concat_in_place(Graph& graph) {
   return count;
 }
 
+// The call that the plan will have. Types of weights are not known before the weights are: any will do.
+KernelCall planned_call(const Graph& graph, const Node& node) {
+  KernelCall call = kernel_call(graph, node);
+  TensorView& weight = call.in[Conv2dAttrs::kWeight];
+  if (!weight.present()) weight.dtype = DType::f32;
+  return call;
+}
+
 // The convolution with its norm applied as it reads, where the kernel that would run it alone can do so; else an empty node.
 // `norm` is where group_norm_stats will leave its result.
 Node with_norm(GraphEdit& edit, NodeId conv, NodeId group_norm, ValueId norm, const SelectOptions& kernels) {
@@ -300,15 +308,9 @@ Node with_norm(GraphEdit& edit, NodeId conv, NodeId group_norm, ValueId norm, co
   fused.inputs[Conv2dAttrs::kX] = before.inputs[GroupNormAttrs::kX];
   fused.inputs[Conv2dAttrs::kX2] = before.inputs[GroupNormAttrs::kX2];
   fused.inputs[NormConv2dAttrs::kNorm] = norm;
-  const auto call_of = [&](const Node& node) {
-    KernelCall call = kernel_call(graph, node);
-    TensorView& weight = call.in[Conv2dAttrs::kWeight];
-    if (!weight.present()) weight.dtype = DType::f32;  // not known before the weights are: any type will do
-    return call;
-  };
-  const KernelDef* alone = select_kernel(call_of(plain), kernels, plain.name).kernel;
+  const KernelDef* alone = select_kernel(planned_call(graph, plain), kernels, plain.name).kernel;
   const KernelDef* with = find_kernel(OpKind::norm_conv2d, alone->variant);
-  if (!with || with->isa == Isa::baseline || with->reject(call_of(fused))) return {};
+  if (!with || with->isa == Isa::baseline || with->reject(planned_call(graph, fused))) return {};
   if (fused.provenance.empty()) fused.provenance.push_back(fused.name);
   fused.provenance.push_back(before.name);
   return fused;
@@ -351,6 +353,50 @@ int fuse_norm_conv(Graph& graph, const SelectOptions& kernels) {
   return count;
 }
 
+// The moments of what node n stores, if it is a convolution whose kernel can leave them; else kNoValue.
+ValueId make_moments(GraphEdit& edit, NodeId n, const SelectOptions& kernels) {
+  if (!edit.as<Conv2dAttrs>(n) && !edit.as<NormConv2dAttrs>(n)) return kNoValue;
+  Graph& graph = edit.graph();
+  const Node& node = edit.node(n);
+  if (node.moments != kNoValue) return node.moments;
+  const KernelCall call = planned_call(graph, node);
+  const KernelDef* kernel = select_kernel(call, kernels, node.name).kernel;
+  const int64_t slabs = kernel->moments_slabs ? kernel->moments_slabs(call) : 0;
+  if (slabs == 0) return kNoValue;
+  Value moments;
+  moments.shape = Shape{call.out.shape[0], slabs, 3, call.out.channels()};
+  moments.dtype = DType::f32;
+  moments.producer = n;
+  graph.mutable_values().push_back(std::move(moments));
+  return ValueId(graph.values().size() - 1);
+}
+
+// group_norm of what convolutions have stored, where all of them can leave moments: the statistics then need no reading of x.
+int fuse_moments(Graph& graph, const SelectOptions& kernels) {
+  GraphEdit edit(graph);
+  int count = 0;
+  for (NodeId n = 0; n < edit.nodes(); ++n) {
+    if (!edit.as<GroupNormAttrs>(n) && !edit.as<GroupNormSiluAttrs>(n) && !edit.as<GroupNormStatsAttrs>(n)) continue;
+    constexpr std::pair<int, int> kSlots[] = {{GroupNormAttrs::kX, GroupNormAttrs::kMoments},
+                                              {GroupNormAttrs::kX2, GroupNormAttrs::kMoments2}};
+    std::vector<ValueId> found;
+    for (const auto& [source, slot] : kSlots)
+      if (const ValueId x = edit.node(n).inputs[size_t(source)]; x != kNoValue)
+        found.push_back(make_moments(edit, edit.producer(x), kernels));
+    if (std::ranges::count(found, kNoValue) > 0) continue;
+    for (size_t i = 0; i < found.size(); ++i) {
+      Node& producer = edit.node(edit.producer(edit.node(n).inputs[size_t(kSlots[i].first)]));
+      if (producer.moments == kNoValue) producer.moments = found[i];
+      if (producer.provenance.empty()) producer.provenance.push_back(producer.name);
+      producer.provenance.push_back(edit.node(n).name);
+      edit.node(n).inputs[size_t(kSlots[i].second)] = producer.moments;
+    }
+    ++count;
+  }
+  edit.finish();
+  return count;
+}
+
 int count_attention(Graph& graph) {
   return int(std::ranges::count_if(graph.nodes(), [](const Node& n) { return n.kind() == OpKind::attention; }));
 }
@@ -363,7 +409,8 @@ int lower_attention(Graph& graph) {
   for (const Node& node : nodes) {
     const auto* attrs = std::get_if<AttentionAttrs>(&node.attrs);
     if (!attrs) {
-      if (node.output != kNoValue) graph.mutable_values()[size_t(node.output)].producer = NodeId(graph.nodes().size());
+      for (ValueId v : {node.output, node.moments})
+        if (v != kNoValue) graph.mutable_values()[size_t(v)].producer = NodeId(graph.nodes().size());
       graph.mutable_nodes().push_back(node);
       continue;
     }
@@ -406,6 +453,8 @@ constexpr FusionPass kPasses[] = {
     {"two_sources", "norms and convolutions read both halves of a concat where they lie", read_two_sources, nullptr},
     {"concat_in_place", "the producers of a concat write into it", concat_in_place, nullptr},
     {"norm_conv", "a convolution applies its group_norm and silu as it reads", nullptr, nullptr, fuse_norm_conv},
+    {"conv_moments", "a convolution leaves the moments of what it stores to the group_norm behind it", nullptr, nullptr,
+     fuse_moments},
     {"attention", "softmax(QKᵀ)V in tiles, never the whole N×M matrix", count_attention, lower_attention},
 };
 

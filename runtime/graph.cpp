@@ -188,6 +188,17 @@ void Graph::check() const {
     if (!(inferred == out.shape))
       fail(node.name, fmt::format("output is {}, the op says {}", out.shape.to_string(), inferred.to_string()));
     ready[size_t(node.output)] = true;
+    if (node.moments != kNoValue) {
+      if (node.moments < 0 || size_t(node.moments) >= values_.size() || ready[size_t(node.moments)])
+        fail(node.name, "its moments are no value, or produced twice");
+      const Value& m = value(node.moments);
+      const bool owned = m.kind == ValueKind::activation && m.producer == NodeId(n) && m.view.base == kNoValue;
+      const bool fits = m.shape.rank() == 4 && m.shape[1] > 0 && m.dtype == DType::f32 &&
+                        m.shape == Shape{out.shape[0], m.shape[1], 3, out.shape.channels()};
+      if (!owned || !fits || (node.kind() != OpKind::conv2d && node.kind() != OpKind::norm_conv2d))
+        fail(node.name, fmt::format("{} are no moments of its output", m.shape.to_string()));
+      ready[size_t(node.moments)] = true;
+    }
     if (out.view.base != kNoValue && --missing[size_t(root(node.output))] == 0) ready[size_t(root(node.output))] = true;
   }
   for (const GraphOutput& o : outputs_) check_use(o.name, o.value);

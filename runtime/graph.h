@@ -46,7 +46,8 @@ struct Node {
   OpAttrs attrs;
   std::vector<ValueId> inputs;  // by slot; kNoValue where a slot is empty
   ValueId output = kNoValue;
-  std::string name;                     // "down.0.res.1.conv1"
+  ValueId moments = kNoValue;  // of a convolution that leaves them (KernelCall::moments): an activation of its own
+  std::string name;            // "down.0.res.1.conv1"
   std::vector<std::string> provenance;  // names of the nodes that a fusion replaced by this one
 
   OpKind kind() const { return op_kind(attrs); }

@@ -84,6 +84,7 @@ void GraphEdit::finish() {
   for (size_t n = 0; n < nodes.size(); ++n) {
     if (erased_[n]) continue;
     value(nodes[n].output).producer = NodeId(kept.size());
+    if (nodes[n].moments != kNoValue) value(nodes[n].moments).producer = NodeId(kept.size());
     kept.push_back(std::move(nodes[n]));
   }
   nodes = std::move(kept);

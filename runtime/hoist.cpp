@@ -31,7 +31,9 @@ class Splitter {
   void add(Node node) {
     for (ValueId& v : node.inputs) v = copy(v);
     node.output = copy(node.output);
-    target_.mutable_values()[size_t(node.output)].producer = NodeId(target_.nodes().size());
+    node.moments = copy(node.moments);
+    for (ValueId v : {node.output, node.moments})
+      if (v != kNoValue) target_.mutable_values()[size_t(v)].producer = NodeId(target_.nodes().size());
     target_.mutable_nodes().push_back(std::move(node));
   }
 
@@ -57,7 +59,8 @@ Graph hoist(Graph& graph, std::span<const std::string_view> inputs, std::string 
   std::vector<bool> moves(graph.nodes().size(), false);
   for (size_t n = 0; n < graph.nodes().size(); ++n) {
     const Node& node = graph.nodes()[n];
-    bool is_early = false, is_late = late[size_t(node.output)];
+    bool is_early = false,
+         is_late = late[size_t(node.output)] || node.moments != kNoValue;  // one result is handed over
     for (ValueId v : node.inputs) {
       if (v == kNoValue) continue;
       is_early |= early[size_t(graph.root(v))];
@@ -66,6 +69,7 @@ Graph hoist(Graph& graph, std::span<const std::string_view> inputs, std::string 
     for (const GraphOutput& o : graph.outputs()) is_late |= graph.root(o.value) == node.output;
     moves[n] = is_early && !is_late;
     (moves[n] ? early : late)[size_t(node.output)] = true;
+    if (node.moments != kNoValue) late[size_t(node.moments)] = true;
   }
 
   Graph hoisted(std::move(name), graph.dtype()), rest(graph.name(), graph.dtype());

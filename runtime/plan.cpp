@@ -12,6 +12,7 @@ KernelCall kernel_call(const Graph& graph, const Node& node) {
   for (size_t i = 0; i < node.inputs.size(); ++i)
     if (node.inputs[i] != kNoValue) call.in[i] = graph.view(node.inputs[i]);
   call.out = graph.view(node.output);
+  if (node.moments != kNoValue) call.moments = graph.view(node.moments);
   return call;
 }
 
@@ -73,6 +74,7 @@ Plan make_plan(Graph source, const PlanOptions& options) {
     step.selection = select_kernel(call, options, node.name);
     step.what = describe(node.attrs, call.in);
     step.cost = op_cost(node.attrs, call.in, call.out);
+    if (node.moments != kNoValue) step.cost.bytes += double(bytes_of(graph.value(node.moments)));
     if (step.selection.kernel->scratch_bytes)
       step.scratch_bytes = step.selection.kernel->scratch_bytes(call, options.threads);
     plan.steps.push_back(std::move(step));

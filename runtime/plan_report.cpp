@@ -21,8 +21,9 @@ std::string shapes(const Plan& plan, const Node& node) {
     if (v == kNoValue || op.role(slot) != SlotRole::activation) continue;
     s += fmt::format("{}{}", s.empty() ? "" : " + ", plan.graph.shape(v).to_string());
   }
-  return fmt::format("{} -> {} {}", s, plan.graph.shape(node.output).to_string(),
-                     dtype_name(plan.graph.value(node.output).dtype));
+  s = fmt::format("{} -> {} {}", s, plan.graph.shape(node.output).to_string(),
+                  dtype_name(plan.graph.value(node.output).dtype));
+  return node.moments == kNoValue ? s : s + " + " + plan.graph.shape(node.moments).to_string();
 }
 
 const char* place_name(Place place) {
@@ -143,6 +144,7 @@ std::string plan_json(std::span<const ReportedPlan> plans) {
                             {"scratch_offset", step.scratch_offset},
                             {"provenance", node.provenance},
                             {"refused", refused}});
+      if (node.moments != kNoValue) p["steps"].back()["moments"] = node.moments;
     }
     all.push_back(std::move(p));
   }
@@ -170,7 +172,11 @@ std::string arena_map(const Plan& plan) {
     const Placement& p = plan.placements[v];
     if (p.place != Place::arena) continue;
     const Value& value = plan.graph.value(ValueId(v));
-    const std::string name = value.producer >= 0 ? plan.graph.nodes()[size_t(value.producer)].name : value.name;
+    std::string name = value.name;
+    if (value.producer >= 0) {
+      const Node& node = plan.graph.nodes()[size_t(value.producer)];
+      name = ValueId(v) == node.moments ? "moments of " + node.name : node.name;
+    }
     const std::string style = fmt::format("fill=\"hsl({},55%,62%)\"", int(v * 47 % 360));
     rectangle(p.offset, p.bytes, p.first, p.last, style.c_str(),
               fmt::format("{}: {} {}, {:.2f} MiB at {}, steps {} to {}", name, value.shape.to_string(),

@@ -34,8 +34,11 @@ std::string refusal(const KernelDef& kernel, const KernelCall& call, const Selec
   if (!runs_on(kernel.isa, options.isa))
     return fmt::format("needs {}, {} is what may be used", isa_name(kernel.isa), isa_name(options.isa));
   if (options.exact && kernel.inexact) return "exact results are asked for";
-  const char* why = kernel.reject(call);
-  return why ? why : "";
+  if (const char* why = kernel.reject(call)) return why;
+  if (!call.moments.present()) return "";
+  const int64_t slabs = kernel.moments_slabs ? kernel.moments_slabs(call) : 0;
+  if (slabs == call.moments.shape[1]) return "";
+  return slabs == 0 ? "it leaves no moments" : "its moments are of other slabs";
 }
 
 Selection select_kernel(const KernelCall& call, const SelectOptions& options, std::string_view node) {

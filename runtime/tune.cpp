@@ -20,6 +20,7 @@ class Operands {
         call_.in[slot].data = on_device(call.in[slot]);
     }
     call_.out.data = on_device(call.out);
+    if (call.moments.present()) call_.moments.data = on_device(call.moments);
   }
 
   // Seconds, the median of `runs`.

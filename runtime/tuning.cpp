@@ -30,7 +30,8 @@ std::string Tuning::key(const KernelCall& call) {
     text += fmt::format(" {} {},", dtype_name(v.dtype), activation ? shape_of_sample(v) : v.shape.to_string());
   }
   text.back() = ' ';
-  return text + fmt::format("-> {} {}", dtype_name(call.out.dtype), shape_of_sample(call.out));
+  text += fmt::format("-> {} {}", dtype_name(call.out.dtype), shape_of_sample(call.out));
+  return call.moments.present() ? text + " and moments" : text;
 }
 
 void Tuning::set(const std::string& key, const Times& times) {

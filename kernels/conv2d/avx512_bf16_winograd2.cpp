@@ -1,7 +1,7 @@
 // conv2d by Winograd's F(2×2, 3×3) with products of bf16 and f32 sums (AVX512-BF16): 2.25 times fewer multiplications;
 // winograd2_avx512.h has the algorithm and its error.
 //
-//   for each block of up to 126 tiles (of all samples):
+//   for each block of up to 126 tiles (of one sample, or several whole ones):
 //     V [k-block][16][tiles][kc]      the input's transform in bf16, shared by the team
 //     for each 32 output channels:    the members share them
 //       for each k-block:
@@ -14,7 +14,10 @@
 // not measured, for 126 tiles of 320 channels to 32: 645,000 cycles of products, 22,000 of U, 8,000 for the output,
 // and 40,000 for the input divided by the panels that share it.
 //
+// Moments of what is stored (slab_moments.h): a slab is what a block has of a sample.
+//
 // Same bits: a sum runs over the k-blocks, in order, and kc follows from the channels alone.
+#include "kernels/conv2d/slab_moments.h"
 #include "kernels/conv2d/winograd2_avx512.h"
 #include "kernels/core/gemm_tile_avx512.h"
 #include "kernels/core/reject.h"
@@ -51,10 +54,15 @@ struct Pairs {
 
 struct Blocking {
   int64_t C, N;
-  int64_t tiles_y, tiles_x, tiles;  // of a sample, of all
-  int64_t panels;                   // of 32 output channels
+  int64_t tiles_y, tiles_x, of_sample;
+  int64_t samples;
+  int64_t panels;  // of 32 output channels
   int64_t kc, k_blocks;
-  int64_t block;  // tiles of a block
+  int64_t block;  // tiles of a block, at most
+  int64_t sample_blocks,
+      block_samples;  // blocks that a sample is cut into, or samples that a block has; one of them is 1
+
+  int64_t blocks() const { return sample_blocks * ceil_div(samples, block_samples); }
 
   int64_t v_cells() const { return k_blocks * kPoints * block * Pairs::kLda; }
   int64_t u_cells() const { return kPoints * kc * kNr; }
@@ -70,11 +78,14 @@ Blocking blocking_of(const KernelCall& call) {
   b.N = weight.shape[0];
   b.tiles_y = ceil_div(call.out.shape[1], kTile);
   b.tiles_x = ceil_div(call.out.shape[2], kTile);
-  b.tiles = call.out.shape[0] * b.tiles_y * b.tiles_x;
+  b.of_sample = b.tiles_y * b.tiles_x;
+  b.samples = call.out.shape[0];
   b.panels = ceil_div(b.N, kNr);
   b.kc = even_block(b.C, kMaxKc, 16);
   b.k_blocks = ceil_div(b.C, b.kc);
-  b.block = even_block(b.tiles, kMaxBlock, 1);
+  b.block_samples = b.of_sample > kMaxBlock ? 1 : even_block(b.samples, kMaxBlock / b.of_sample, 1);
+  b.block = b.of_sample > kMaxBlock ? even_block(b.of_sample, kMaxBlock, 1) : b.block_samples * b.of_sample;
+  b.sample_blocks = b.of_sample > kMaxBlock ? ceil_div(b.of_sample, b.block) : 1;
   return b;
 }
 
@@ -83,8 +94,10 @@ struct Place {
   int64_t sample, y, x;
 };
 Place place_of(const Blocking& b, int64_t tile) {
-  return {tile / (b.tiles_y * b.tiles_x), tile / b.tiles_x % b.tiles_y * kTile, tile % b.tiles_x * kTile};
+  return {tile / b.of_sample, tile / b.tiles_x % b.tiles_y * kTile, tile % b.tiles_x * kTile};
 }
+
+using Slab = slab_moments::Slab<simd512::Lanes, kNr>;
 
 struct Convolution {
   const KernelCall& call;
@@ -105,7 +118,7 @@ struct Convolution {
   void transform_tile(const TensorView& x, int64_t first_channel, const Place& at, int64_t tile) const;
   void transform_weights(int64_t panel, int64_t k_block) const;
   template <typename Out>
-  void store(int64_t first, int64_t count, int64_t panel) const;
+  void store(int64_t first, int64_t count, int64_t panel, int64_t slab_of_sample) const;
 };
 
 // V of one tile of the block, for the channels of one source.
@@ -159,16 +172,22 @@ void Convolution::transform_weights(int64_t panel, int64_t k_block) const {
     }
 }
 
-// The output's transform and the epilogue (epilogue.h) for tiles [first, first + count), the block, and one panel.
+// The output's transform and the epilogue (epilogue.h) for tiles [first, first + count), the block, and one panel; the block is slab
+// `slab_of_sample` of its samples.
 template <typename Out>
-void Convolution::store(int64_t first, int64_t count, int64_t panel) const {
+void Convolution::store(int64_t first, int64_t count, int64_t panel, int64_t slab_of_sample) const {
   const TensorView& out = call.out;
   const TensorView &bias = call.in[Conv2dAttrs::kBias], &row_bias = call.in[Conv2dAttrs::kRowBias],
                    &residual = call.in[Conv2dAttrs::kResidual];
   const Activation activation = call.attributes<Conv2dAttrs>().epilogue.activation;
   const int64_t point = round_up(b.block, kMr) * kNr;
+  const bool with_moments = call.moments.present();
+  Slab slab;
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(b, first + t);
+    const int64_t pixels = smaller(kTile, out.shape[1] - at.y) * smaller(kTile, out.shape[2] - at.x);
+    if (with_moments && (t == 0 || (first + t) % b.of_sample == 0)) slab.begin();
+    if (with_moments) slab.begin_piece(pixels);
     for (int64_t n = panel * kNr; n < smaller((panel + 1) * kNr, b.N); n += 16) {
       const __mmask16 part = simd512::first(b.N - n);
       __m512 pixel[4];
@@ -177,6 +196,7 @@ void Convolution::store(int64_t first, int64_t count, int64_t panel) const {
       if (bias.present()) added = simd512::load(bias.as<float>() + n, part);
       if (row_bias.present())
         added = _mm512_add_ps(added, simd512::load(row_bias.as<float>() + at.sample * row_bias.stride[0] + n, part));
+      slab_moments::PieceSums<simd512::Lanes> moments(added);
       for (int64_t i = 0; i < 4; ++i) {
         const int64_t y = at.y + i / 2, x = at.x + i % 2;
         if (y >= out.shape[1] || x >= out.shape[2]) continue;
@@ -186,16 +206,27 @@ void Convolution::store(int64_t first, int64_t count, int64_t panel) const {
         __m512 value = simd512::activate(activation, _mm512_add_ps(pixel[i], added));
         if (residual.present())
           value = _mm512_add_ps(value, simd512::load(residual.as<Out>() + offset(residual), part));
-        simd512::store(out.as<Out>() + offset(out), value, part);
+        Out* to = out.as<Out>() + offset(out);
+        simd512::store(to, value, part);
+        if (!with_moments) continue;
+        if (sizeof(Out) < sizeof(float)) value = simd512::load(to, part);
+        if (i == 0) moments.origin = value;
+        moments.add(0, value);
       }
+      if (with_moments) slab.add(n % kNr, moments.of(pixels));
     }
+    if (with_moments && (t + 1 == count || (first + t + 1) % b.of_sample == 0))
+      slab.write(call.moments, at.sample, slab_of_sample, panel * kNr);
   }
 }
 
 void Convolution::run(const Team& team) const {
   const TensorView &x = call.in[Conv2dAttrs::kX], &x2 = call.in[Conv2dAttrs::kX2];
-  for (int64_t from = 0; from < b.tiles; from += b.block) {
-    const int64_t count = smaller(b.block, b.tiles - from), groups = ceil_div(count, kMr);
+  for (int64_t block = 0; block < b.blocks(); ++block) {
+    const int64_t slab = block % b.sample_blocks, sample = block / b.sample_blocks * b.block_samples;
+    const int64_t from = sample * b.of_sample + slab * b.block;
+    const int64_t end = smaller(sample + b.block_samples, b.samples) * b.of_sample;
+    const int64_t count = smaller(b.block, end - from), groups = ceil_div(count, kMr);
     const auto [tile_begin, tile_end] = team.range(count);
     for (int64_t t = tile_begin; t < tile_end; ++t) {
       const Place at = place_of(b, from + t);
@@ -220,7 +251,7 @@ void Convolution::run(const Team& team) const {
                 m + (p * round_up(b.block, kMr) + tile) * kNr, k_block > 0);
           }
       }
-      call.out.dtype == DType::bf16 ? store<bf16_t>(from, count, panel) : store<float>(from, count, panel);
+      call.out.dtype == DType::bf16 ? store<bf16_t>(from, count, panel, slab) : store<float>(from, count, panel, slab);
     }
     team.sync();  // V is about to be overwritten
   }
@@ -281,6 +312,9 @@ double cycles(const KernelCall& call) {
   return products + inputs + outputs + weights;
 }
 
+// Whole samples in a block are a slab each.
+int64_t moments_slabs(const KernelCall& call) { return blocking_of(call).sample_blocks; }
+
 void launch(const KernelCall& call, const Team& team) { Convolution(call, team).run(team); }
 
 }  // namespace
@@ -297,6 +331,7 @@ const KernelDef conv2d_avx512_bf16_winograd2 = {
     .pack = pack,
     .launch = launch,
     .cycles = cycles,
+    .moments_slabs = moments_slabs,
     .inexact = true,
 };
 

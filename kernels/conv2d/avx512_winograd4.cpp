@@ -27,6 +27,7 @@ constexpr KernelDef kernel_of(OpKind op) {
       .pack = winograd4::pack<Simd>,
       .launch = winograd4::launch<Simd>,
       .cycles = cycles,
+      .moments_slabs = winograd4::moments_slabs<Simd>,
       .inexact = true,
   };
 }

@@ -19,12 +19,15 @@
 //
 // Memory works while the tiles do: the next weights, the next input and the lines of the output come to L2 a few with each tile.
 //
+// Moments of what is stored (slab_moments.h): a slab is a piece, and in the sub-pixel form one phase of it.
+//
 // Same bits: a sum runs over planes and taps in one order, whatever the blocks and the team.
 // Source: Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures (2018), for the direct
 // convolution on blocked channels.
 #pragma once
 
 #include "kernels/conv2d/direct_on_amx_input.h"
+#include "kernels/conv2d/slab_moments.h"
 #include "kernels/core/reject.h"
 
 namespace darkroom::direct_on_amx {
@@ -125,20 +128,50 @@ void fill_table(const Store& s, const Blocking& b, int64_t first_piece, int64_t 
   }
 }
 
+using Slab = slab_moments::Slab<simd512::Lanes, kNr>;
+
+// `width` pixels of a line of the output, `part` channels at most of each: read while they are in L1.
+template <typename Out>
+void add_line(const TensorView& out, int64_t offset, int64_t width, int64_t part, Slab& slab) {
+  using Simd = simd512::Lanes;
+  slab.begin_piece(width);
+  for (int64_t half = 0; half < smaller(kNr, part); half += Simd::kLanes) {
+    const Out* pixel = out.as<Out>() + offset + half;
+    const int64_t step = out.stride[2], lanes = part - half;
+    slab_moments::PieceSums<Simd> sums(Simd::load(pixel, lanes));
+    int64_t x = 0;
+    for (; x + 2 <= width; x += 2, pixel += 2 * step) {
+      sums.add(0, Simd::load(pixel, lanes));
+      sums.add(1, Simd::load(pixel + step, lanes));
+    }
+    if (x < width) sums.add(0, Simd::load(pixel, lanes));
+    slab.add(half, sums.of(width));
+  }
+}
+
 // The tiles of a block without the positions between lines and beyond the picture.
 void store_block(const Store& s, const RowTable<Rows>& table, const Blocking& b, int64_t first_piece, int64_t pieces,
-                 const float* sums, int64_t panel) {
-  const auto store =
-      s.out.dtype == DType::bf16 ? gemm_avx512::store_tile<bf16_t, Rows> : gemm_avx512::store_tile<float, Rows>;
+                 const float* sums, int64_t panel, const TensorView& moments, int phase) {
+  const bool narrow = s.out.dtype == DType::bf16;
+  const auto store = narrow ? gemm_avx512::store_tile<bf16_t, Rows> : gemm_avx512::store_tile<float, Rows>;
+  const auto add = narrow ? add_line<bf16_t> : add_line<float>;
+  const int64_t n = panel * kNr;
+  Slab slab;
   for (int64_t piece = 0; piece < pieces; ++piece, sums += b.tiles * kMr * kNr) {
     const Place at = place_of(b, first_piece + piece);
     const int64_t width = smaller(b.piece_width, b.width - at.x), height = smaller(b.piece_height, b.height - at.y);
-    for (int64_t y = 0; y < height; ++y)
+    if (moments.present()) slab.begin();
+    for (int64_t y = 0; y < height; ++y) {
+      const int64_t row = (piece * b.piece_height + y) * b.piece_width;
       for (int64_t x = 0; x < width;) {
-        const int64_t position = y * b.line + x, n = smaller(kMr - position % kMr, width - x);
-        store(s, table, sums + position * kNr, (piece * b.piece_height + y) * b.piece_width + x, n, panel);
-        x += n;
+        const int64_t position = y * b.line + x, rows = smaller(kMr - position % kMr, width - x);
+        store(s, table, sums + position * kNr, row + x, rows, panel);
+        x += rows;
       }
+      if (moments.present()) add(s.out, table.out[row] + n, width, b.N - n, slab);
+    }
+    if (moments.present())
+      slab.write(moments, at.sample, (first_piece + piece) % (b.pieces_y * b.pieces_x) * b.phases + phase, n);
   }
 }
 
@@ -267,7 +300,7 @@ void Convolution::compute(int64_t piece, int64_t pieces, int64_t chunk, int64_t 
       multiply_block(b, pieces, a + (plane - chunk) * b.plane_elements(), offset, planes * b.taps, w, wide, sums,
                      plane > 0, meanwhile);
     }
-    if (last) store_block(part, table, b, piece, pieces, sums, output % b.panels);
+    if (last) store_block(part, table, b, piece, pieces, sums, output % b.panels, call.moments, phase);
     if (b.chunks > 1) sums += b.sums_of_output();
   }
 }
@@ -329,6 +362,11 @@ struct Kernel {
     return rows * double(b.planes * kPlane * b.taps) * double(b.outputs() * kNr) / ((b.taps == 1 ? 0.35 : 0.6) * 512);
   }
 
+  static int64_t moments_slabs(const KernelCall& call) {
+    const Blocking b = blocking_of(call, kSubpixel, 1);
+    return b.pieces_y * b.pieces_x * b.phases;
+  }
+
   static constexpr KernelDef definition(OpKind op) {
     return {
         .op = op,
@@ -341,6 +379,7 @@ struct Kernel {
         .pack = pack,
         .launch = launch,
         .cycles = cycles,
+        .moments_slabs = moments_slabs,
         .inexact = kSubpixel,
     };
   }

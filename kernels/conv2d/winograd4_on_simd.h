@@ -1,7 +1,8 @@
 // conv2d and norm_conv2d by Winograd's F(4×4, 3×3) on any instruction set: a quarter of the multiplications, in f32 (winograd4.h
 // has the algorithm and its error). A register tile is kRows tiles of the picture × a panel of kPanel output channels.
 //
-//   for each block of tiles (up to kMaxBlock, of all samples):     a crew's: the team's, or where there are many each member's own
+//   for each block of tiles (up to kMaxBlock, of one sample, or several whole ones):   a crew's: the team's, or where there are many
+//                                                                                      each member's own
 //     for each chunk of channels:
 //       V [kc-block][group][36][kRows][kc]   the input's transform, shared by the crew; a strip of pixels at a time in L1
 //       for each kPanels panels:                              as members take them, or panels × sub-blocks
@@ -18,14 +19,16 @@
 // per member and cycle about 2 bytes of V and 1.3 of U come from L3. Deep layers have few tiles: U would be written to L3 and
 // read once, so kc is small there (64) and U stays in L2.
 //
-// Same bits: a sum runs over blocks of kc, in order, and kc follows from the channels and the tiles of one sample.
+// Moments of what is stored (slab_moments.h): a slab is a sub-block, where blocks are of one sample; else, of small pictures, a tile.
+//
+// Same bits: a sum runs over blocks of kc, in order, and kc follows from the channels and the tiles of one sample; so do slabs.
 #pragma once
 
 #include <cstring>
 #include <utility>
 
 #include "kernels/conv2d/pixel_strip.h"
-#include "kernels/conv2d/winograd4.h"
+#include "kernels/conv2d/winograd4_output.h"
 #include "kernels/core/reject.h"
 
 namespace darkroom::winograd4 {
@@ -63,15 +66,18 @@ struct Blocking {
   static constexpr int64_t kTileSums = kPoints * kRows * kPanel;  // floats of M for one group and panel
 
   int64_t B, C, N;
-  int64_t tiles_y, tiles_x, tiles;  // of a sample, of all
-  int64_t panels;                   // of kPanel output channels
-  bool few;                         // tiles of a sample: U stays in L2
+  int64_t tiles_y, tiles_x;  // of a sample
+  int64_t of_sample, tiles;  // both, and of all samples
+  int64_t panels;            // of kPanel output channels
+  bool few;                  // tiles of a sample: U stays in L2
   int64_t kc, k_blocks;
-  int64_t v_stride;      // floats from one row of V to the next: an odd number of cache lines
-  int64_t u_point;       // floats from one point of U to the next: likewise
-  int64_t block;         // tiles of a block
-  int64_t groups, subs;  // of a block, at most
-  int64_t chunk;         // k-blocks whose V exists at a time
+  int64_t v_stride;       // floats from one row of V to the next: an odd number of cache lines
+  int64_t u_point;        // floats from one point of U to the next: likewise
+  int64_t block;          // tiles of a block, at most
+  int64_t blocks;         // of all samples
+  int64_t sample_blocks;  // of one; 0: a block is several samples
+  int64_t groups, subs;   // of a block, at most
+  int64_t chunk;          // k-blocks whose V exists at a time
   int64_t n_blocks;
 
   int64_t v_k_block() const { return groups * kPoints * kRows * v_stride; }  // floats
@@ -84,7 +90,13 @@ struct Blocking {
   // Whether each member of a team computes whole blocks of its own: none waits for another.
   bool apart(int team) const {
     return team > 1 && chunk == k_blocks && v_floats() * int64_t(sizeof(float)) <= kMaxOwnV &&
-           ceil_div(tiles, block) >= kOwnBlocks * team;
+           blocks >= kOwnBlocks * team;
+  }
+  // Slabs of a sample.
+  int64_t slabs() const {
+    if (sample_blocks == 0) return of_sample;
+    const int64_t last_groups = ceil_div(of_sample - (sample_blocks - 1) * block, kRows);
+    return (sample_blocks - 1) * subs + ceil_div(last_groups, kSubGroups);
   }
   int64_t member_floats() const {
     return kPanels * u_panel() + m_kept() * m_sub() + kWindow * kStripPixels * kStripChannels;
@@ -102,15 +114,25 @@ static Blocking<Simd> blocking_of(const KernelCall& call) {
   b.N = weight.shape[0];
   b.tiles_y = ceil_div(call.out.shape[1], kTile);
   b.tiles_x = ceil_div(call.out.shape[2], kTile);
-  b.tiles = b.B * b.tiles_y * b.tiles_x;
+  b.of_sample = b.tiles_y * b.tiles_x;
+  b.tiles = b.B * b.of_sample;
   b.panels = ceil_div(b.N, Simd::kPanel);
-  b.few = b.tiles_y * b.tiles_x <= kFewTiles;
+  b.few = b.of_sample <= kFewTiles;
   b.kc = even_block(b.C, b.few ? kMaxKcFew : Simd::kMaxKc, Simd::kLanes);
   b.k_blocks = ceil_div(b.C, b.kc);
   const int64_t lines = ceil_div(b.kc, 16);
   b.v_stride = (lines + (lines % 2 == 0 ? 1 : 2)) * 16;
   b.u_point = (b.kc + 1) * Simd::kPanel;
-  b.block = even_block(b.tiles, b.few ? Simd::kSubGroups * Simd::kRows : Simd::kMaxBlock, 1);
+  const int64_t limit = b.few ? Simd::kSubGroups * Simd::kRows : Simd::kMaxBlock;
+  if (b.of_sample > limit) {
+    b.block = even_block(b.of_sample, limit, 1);
+    b.sample_blocks = ceil_div(b.of_sample, b.block);
+    b.blocks = b.B * b.sample_blocks;
+  } else {
+    b.block = even_block(b.B, limit / b.of_sample, 1) * b.of_sample;
+    b.sample_blocks = 0;
+    b.blocks = ceil_div(b.tiles, b.block);
+  }
   b.groups = ceil_div(b.block, Simd::kRows);
   b.subs = ceil_div(b.groups, Simd::kSubGroups);
   const int64_t fit = larger(kMaxV / (b.v_k_block() * int64_t(sizeof(float))), 1);
@@ -193,16 +215,21 @@ static ProductTile product_tile_of(int64_t rows, std::integer_sequence<int, R...
 
 // --- one member's view of the work ------------------------------------------------------------------------------------
 
-// Tiles [first, first + count) of all, in even groups: group g holds [count · g / groups, count · (g + 1) / groups) of them.
+// A block: tiles [first, first + count) of all, in even groups: group g holds [count · g / groups, count · (g + 1) / groups) of them.
 template <typename Simd>
 struct TileBlock {
   int64_t first, count, groups, subs;
+  int64_t slab;  // of its first sub-block in the sample; -1: each tile is one
 
-  TileBlock(const Blocking<Simd>& b, int64_t from)
-      : first(from),
-        count(smaller(b.block, b.tiles - from)),
-        groups(ceil_div(count, Simd::kRows)),
-        subs(ceil_div(groups, Simd::kSubGroups)) {}
+  TileBlock(const Blocking<Simd>& b, int64_t block) {
+    const int64_t of_sample = b.sample_blocks > 0 ? block % b.sample_blocks : 0;
+    first = b.sample_blocks > 0 ? block / b.sample_blocks * b.of_sample + of_sample * b.block : block * b.block;
+    const int64_t end = b.sample_blocks > 0 ? (block / b.sample_blocks + 1) * b.of_sample : b.tiles;
+    count = smaller(b.block, end - first);
+    groups = ceil_div(count, Simd::kRows);
+    subs = ceil_div(groups, Simd::kSubGroups);
+    slab = b.sample_blocks > 0 ? of_sample * b.subs : -1;
+  }
   int64_t group_begin(int64_t g) const { return count * g / groups; }
   int64_t sub_begin(int64_t s) const { return groups * s / subs; }  // a group
 };
@@ -237,7 +264,8 @@ struct Convolution {
   const char* weights_of(int64_t n_block, int64_t k_block) const;
   void multiply(const Tiles& tiles, int64_t sub, const float* v_block, int64_t k, int64_t panels, bool accumulate,
                 float* sums, const char* next) const;
-  template <typename Out>
+  template <typename Out, bool kMoments>
+  void store(const Tiles& tiles, int64_t sub, int64_t n_block, const float* sums) const;
   void store(const Tiles& tiles, int64_t sub, int64_t n_block, const float* sums) const;
   void compute(const Tiles& tiles, int64_t n_block, int64_t first_sub, int64_t subs, int64_t k_begin) const;
   void run_block(const Tiles& tiles, const Team& crew) const;
@@ -327,32 +355,14 @@ void Convolution<Simd>::multiply(const Tiles& tiles, int64_t sub, const float* v
     }
 }
 
-// Where a tile of the output lies.
-struct TilePlace {
-  int64_t sample, y, x;
-};
 template <typename Simd>
 static inline TilePlace place_of(const Blocking<Simd>& b, int64_t tile) {
   return {tile / (b.tiles_y * b.tiles_x), tile / b.tiles_x % b.tiles_y * kTile, tile % b.tiles_x * kTile};
 }
-static inline int64_t offset_of(const TensorView& v, const TilePlace& at) {
-  return at.sample * v.stride[0] + at.y * v.stride[1] + at.x * v.stride[2];
-}
-
-// Asks for `channels` channels, from n on, of a tile that will be read or written soon: the output lies in memory in pieces
-// of 128 bytes that no hardware prefetcher foresees.
-static inline void prefetch_tile(const TensorView& v, const TilePlace& at, int64_t n, int64_t channels) {
-  const int64_t element = int64_t(dtype_size(v.dtype));
-  const char* first = v.as<char>() + (offset_of(v, at) + n) * element;
-  for (int64_t i = 0; i < kTile; ++i)
-    for (int64_t j = 0; j < kTile; ++j)
-      for (int64_t c = 0; c < channels * element; c += 64)
-        _mm_prefetch(first + (i * v.stride[1] + j * v.stride[2]) * element + c, _MM_HINT_T0);
-}
 
 // The output's transform and the epilogue (epilogue.h) for a sub-block.
 template <typename Simd>
-template <typename Out>
+template <typename Out, bool kMoments>
 void Convolution<Simd>::store(const Tiles& tiles, int64_t sub, int64_t n_block, const float* sums) const {
   const TensorView& out = call.out;
   const TensorView &bias = call.in[Conv2dAttrs::kBias], &row_bias = call.in[Conv2dAttrs::kRowBias],
@@ -361,32 +371,45 @@ void Convolution<Simd>::store(const Tiles& tiles, int64_t sub, int64_t n_block, 
   const int64_t height = out.shape[1], width = out.shape[2];
   const int64_t g_begin = tiles.sub_begin(sub), g_end = tiles.sub_begin(sub + 1);
   const int64_t n_begin = n_block * kPanels * kPanel, n_end = smaller(n_begin + kPanels * kPanel, b.N);
+  slab_moments::Slab<Simd, kPanels * kPanel> slab;
+  if (kMoments) slab.begin();
   for (int64_t g = g_begin; g < g_end; ++g)
     for (int64_t t = tiles.group_begin(g); t < tiles.group_begin(g + 1); ++t) {
       const TilePlace at = place_of(b, tiles.first + t), next = place_of(b, smaller(tiles.first + t + 1, b.tiles - 1));
       const int64_t lines = smaller(kTile, height - at.y), pixels = smaller(kTile, width - at.x);
       prefetch_tile(out, next, n_begin, n_end - n_begin);
       if (residual.present()) prefetch_tile(residual, next, n_begin, n_end - n_begin);
+      if (kMoments) slab.begin_piece(lines * pixels);
       for (int64_t n = n_begin; n < n_end; n += kLanes) {
         const int64_t lane = n - n_begin, part = b.N - n;
         const float* tile_sums = sums + (lane / kPanel * kSubGroups + g - g_begin) * kTileSums +
                                  (t - tiles.group_begin(g)) * kPanel + lane % kPanel;
-        Vector pixel[16];
-        transform_output<Simd>(tile_sums, kRows * kPanel, pixel);
         Vector added = Simd::set(0.0f);
         if (bias.present()) added = Simd::load(bias.as<float>() + n, part);
         if (row_bias.present())
           added = added + Simd::load(row_bias.as<float>() + at.sample * row_bias.stride[0] + n, part);
-        Out* to = out.as<Out>() + offset_of(out, at) + n;
-        const Out* plus = residual.present() ? residual.as<Out>() + offset_of(residual, at) + n : nullptr;
-        for (int64_t i = 0; i < lines; ++i)
-          for (int64_t j = 0; j < pixels; ++j) {
-            Vector value = Simd::activate(activation, pixel[4 * i + j] + added);
-            if (plus) value = value + Simd::load(plus + i * residual.stride[1] + j * residual.stride[2], part);
-            Simd::store(to + i * out.stride[1] + j * out.stride[2], value, part);
-          }
+        const TileMemory<Out> to(out, at, n);
+        const TileMemory<const Out> plus(residual, at, n);
+        const bool whole = lines == kTile && pixels == kTile && activation == Activation::none;
+        const auto store_part =
+            whole ? store_vector<Simd, kMoments, true, Out> : store_vector<Simd, kMoments, false, Out>;
+        const auto piece = store_part(tile_sums, kRows * kPanel, added, activation, lines, pixels, to, plus, part);
+        if (kMoments) slab.add(lane, piece);
       }
+      const bool slab_ends = tiles.slab < 0 || t + 1 == tiles.group_begin(g_end);
+      if (!kMoments || !slab_ends) continue;
+      slab.write(call.moments, at.sample, tiles.slab < 0 ? (tiles.first + t) % b.of_sample : tiles.slab + sub, n_begin);
+      slab.begin();
     }
+}
+
+template <typename Simd>
+void Convolution<Simd>::store(const Tiles& tiles, int64_t sub, int64_t n_block, const float* sums) const {
+  const bool narrow = call.out.dtype == DType::bf16;
+  if (call.moments.present())
+    narrow ? store<bf16_t, true>(tiles, sub, n_block, sums) : store<float, true>(tiles, sub, n_block, sums);
+  else
+    narrow ? store<bf16_t, false>(tiles, sub, n_block, sums) : store<float, false>(tiles, sub, n_block, sums);
 }
 
 // `subs` sub-blocks of a block of panels, from the chunk of k-blocks from k_begin on, whose V exists.
@@ -411,9 +434,7 @@ void Convolution<Simd>::compute(const Tiles& tiles, int64_t n_block, int64_t fir
       const char* next = fetch ? weights_of(n_block + ends, ends ? k_begin : k_block + 1) : nullptr;
       multiply(tiles, sub, v + (k_block - k_begin) * b.v_k_block(), smaller(b.kc, b.C - k_block * b.kc), panels,
                k_block > 0, sums, next);
-      if (k_block + 1 < b.k_blocks) continue;
-      call.out.dtype == DType::bf16 ? store<bf16_t>(tiles, sub, n_block, sums)
-                                    : store<float>(tiles, sub, n_block, sums);
+      if (k_block + 1 == b.k_blocks) store(tiles, sub, n_block, sums);
     }
   }
 }
@@ -434,13 +455,12 @@ void Convolution<Simd>::run_block(const Tiles& tiles, const Team& crew) const {
 
 template <typename Simd>
 void Convolution<Simd>::run(const Team& team) const {
-  const int64_t blocks = ceil_div(b.tiles, b.block);
   if (!b.apart(team.count)) {
-    for (int64_t block = 0; block < blocks; ++block) run_block(Tiles(b, block * b.block), team);
+    for (int64_t block = 0; block < b.blocks; ++block) run_block(Tiles(b, block), team);
     return;
   }
-  Items own(team, blocks);
-  for (int64_t block; (block = own.take()) < blocks;) run_block(Tiles(b, block * b.block), Team{});
+  Items own(team, b.blocks);
+  for (int64_t block; (block = own.take()) < b.blocks;) run_block(Tiles(b, block), Team{});
 }
 
 // --- the kernel -------------------------------------------------------------------------------------------------------
@@ -464,6 +484,11 @@ template <typename Simd>
 static size_t scratch_bytes(const KernelCall& call, int team) {
   const Blocking<Simd> b = blocking_of<Simd>(call);
   return size_t(b.floats(team)) * sizeof(float);
+}
+
+template <typename Simd>
+static int64_t moments_slabs(const KernelCall& call) {
+  return blocking_of<Simd>(call).slabs();
 }
 
 template <typename Simd>

@@ -146,6 +146,13 @@ Shape infer_group_norm(const Operands& o, const GroupNormAttrs& a) {
   o.need(S::kBeta, "beta", 1, 1);
   o.want(S::kGamma, "gamma", Shape{channels});
   o.want(S::kBeta, "beta", Shape{channels});
+  for (const auto& [source, moments] : {std::pair(S::kX, S::kMoments), std::pair(S::kX2, S::kMoments2)}) {
+    o.ensure(o.has(moments) == (o.has(S::kMoments) && o.has(source)),
+             "moments of one source come with those of the other");
+    if (!o.has(moments)) continue;
+    o.need(moments, "moments", 4, 4);
+    o.want(moments, "moments", Shape{x[0], o.shape(moments)[1], 3, o.shape(source).channels()});
+  }
   return with_channels(x, channels);
 }
 Shape infer(const Operands& o, const GroupNormAttrs& a) { return infer_group_norm(o, a); }
@@ -381,6 +388,10 @@ Cost op_cost(const OpAttrs& attrs, std::span<const TensorView> inputs, const Ten
   cost.bytes = bytes(output);
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].present()) continue;
+    // Statistics that come from moments need no x.
+    const bool only_moments = op_kind(attrs) == OpKind::group_norm_stats && inputs.size() > GroupNormAttrs::kMoments &&
+                              inputs[GroupNormAttrs::kMoments].present();
+    if (only_moments && (i == GroupNormAttrs::kX || i == GroupNormAttrs::kX2)) continue;
     // Of a table only the rows that are looked up are read.
     const bool table = op_def(op_kind(attrs)).role(int(i)) == SlotRole::table;
     cost.bytes += table ? double(output.shape.elements()) * double(dtype_size(inputs[i].dtype)) : bytes(inputs[i]);
@@ -389,6 +400,10 @@ Cost op_cost(const OpAttrs& attrs, std::span<const TensorView> inputs, const Ten
 }
 
 std::string describe(const OpAttrs& attrs, std::span<const TensorView> in) {
+  const auto describe_norm = [&](const GroupNormAttrs& a) {
+    const bool given = in.size() > GroupNormAttrs::kMoments && in[GroupNormAttrs::kMoments].present();
+    return fmt::format("{} groups{}", a.groups, given ? " by moments" : "");
+  };
   switch (op_kind(attrs)) {
     case OpKind::gemm:
       return (std::get<GemmAttrs>(attrs).int8 ? "linear int8" : "linear") +
@@ -409,11 +424,11 @@ std::string describe(const OpAttrs& attrs, std::span<const TensorView> in) {
       return fmt::format("{} heads{}", a.heads, a.causal ? " causal" : "");
     }
     case OpKind::group_norm:
-      return fmt::format("{} groups", std::get<GroupNormAttrs>(attrs).groups);
+      return describe_norm(std::get<GroupNormAttrs>(attrs));
     case OpKind::group_norm_silu:
-      return fmt::format("{} groups", std::get<GroupNormSiluAttrs>(attrs).groups);
+      return describe_norm(std::get<GroupNormSiluAttrs>(attrs));
     case OpKind::group_norm_stats:
-      return fmt::format("{} groups", std::get<GroupNormStatsAttrs>(attrs).groups);
+      return describe_norm(std::get<GroupNormStatsAttrs>(attrs));
     case OpKind::unary: {
       const auto& a = std::get<UnaryAttrs>(attrs);
       std::string s = a.activation == Activation::none ? "" : activation_name(a.activation);

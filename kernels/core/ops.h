@@ -68,7 +68,7 @@ const OpDef* find_op(std::string_view name);
 // operands do not fit together: kernels may rely on what this has checked.
 Shape infer_shape(const OpAttrs& attrs, std::span<const TensorView> inputs);
 
-// The least that the op must do: FLOPs (2 × MAC; elementwise work counts 0) and bytes (each operand once).
+// The least that the op must do, but for KernelCall::moments: FLOPs (2 × MAC; elementwise work counts 0) and bytes (each operand once).
 struct Cost {
   double flops = 0;
   double bytes = 0;

@@ -7,8 +7,10 @@ namespace darkroom {
 // x [B, .., C] (pixels may be strided), second source [B, .., C2] (optional: normalises the concat along C, groups may
 // straddle the seam), gamma beta [C+C2] f32; out [B, .., C+C2]. x and out f32 or bf16, each for itself; statistics in f32
 // or better, stable for a mean much larger than the deviation.
+// moments [B, slabs, 3, C] f32 of x, moments2 [B, slabs2, 3, C2] of the second source (optional, both sources or none): what the
+// kernels that wrote these know of them (KernelCall::moments). A kernel may take the statistics from there, or from x.
 struct GroupNormAttrs {
-  enum In { kX, kX2, kGamma, kBeta };
+  enum In { kX, kX2, kGamma, kBeta, kMoments, kMoments2 };
   int groups = 32;
   float eps = 1e-5f;
 

@@ -8,6 +8,11 @@
 //   2. group  Chan's combination of the chunks, in double; per channel what the last pass needs
 //   3. row    y = (x − mean) · scale + shift: the subtraction comes first, so that a large mean does no harm
 //
+// Where the kernels that wrote x left its moments (KernelCall::moments), these are the chunks, and x is not read for the statistics:
+//
+//   1. vector of channels   the mean of all slabs, then the sum of square deviations around it
+//   2. group                its channels, in double
+//
 // Source of the combination: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Sample Variances (1979).
 //
 // Simd is what an instruction set brings: Lanes of simd_avx2.h, simd_avx512.h. Every function here is static: each translation
@@ -56,20 +61,25 @@ struct Moments {
   double mean, squares;
 };
 
-// Shared by the team: moments [B][chunks][G], then mean, scale, shift [B][3][padded]. Each member's own: [3][padded].
+// Shared by the team: moments [B][chunks][G] (of given ones, by channel [B][3][padded]), then mean, scale, shift [B][3][padded].
+// Each member's own: [3][padded].
 struct Scratch {
   Moments* moments;
+  float* by_channel;  // in the same place
   float* coefficients;
   float* own;
 
   static size_t moment_bytes(const Tiling& t) {
-    return size_t(round_up(t.B * t.chunks * t.G * int64_t(sizeof(Moments)), 64));
+    const int64_t of_chunks = t.chunks * t.G * int64_t(sizeof(Moments)),
+                  of_channels = 3 * t.padded * int64_t(sizeof(float));
+    return size_t(round_up(t.B * (of_chunks > of_channels ? of_chunks : of_channels), 64));
   }
   static size_t bytes(const Tiling& t, int team) {
     return moment_bytes(t) + size_t((t.B + team) * 3 * t.padded) * sizeof(float);
   }
   Scratch(const Tiling& t, void* base, int index) {
     moments = static_cast<Moments*>(base);
+    by_channel = static_cast<float*>(base);
     coefficients = reinterpret_cast<float*>(static_cast<char*>(base) + moment_bytes(t));
     own = coefficients + (t.B + index) * 3 * t.padded;
   }
@@ -152,21 +162,59 @@ void chunk_moments(const KernelCall& call, const Tiling& t, int64_t b, int64_t c
   }
 }
 
+// What the slabs of one sample say of `lanes` channels from c on: to[0] + to[padded] is their mean, to[2 padded] the sum of square
+// deviations from it. The mean is a distance from that of the first slab, so that a large one costs no digits.
+template <typename Simd>
+void add_slabs(const TensorView& slabs, int64_t b, int64_t c, int64_t lanes, float* to, int64_t padded) {
+  using Vector = typename Simd::Vector;
+  const int64_t n = slabs.shape[1], row = slabs.stride[2];
+  const float* first = slabs.as<float>() + b * slabs.stride[0] + c;
+  const Vector base = Simd::load(first + row, lanes);
+  Vector count = Simd::set(0.0f), sum = count, squares = count;
+  for (int64_t i = 0; i < n; ++i) {
+    const float* slab = first + i * slabs.stride[1];
+    const Vector pixels = Simd::load(slab, lanes);
+    count = count + pixels;
+    sum = Simd::fmadd(pixels, Simd::load(slab + row, lanes) - base, sum);
+  }
+  float of_counts[16], offset[16];
+  Simd::store(of_counts, count);
+  Simd::store(offset, sum);
+  for (int64_t i = 0; i < lanes; ++i) offset[i] /= of_counts[i];
+  const Vector mean = Simd::load(offset, lanes);
+  for (int64_t i = 0; i < n; ++i) {
+    const float* slab = first + i * slabs.stride[1];
+    const Vector d = (Simd::load(slab + row, lanes) - base) - mean;
+    squares = Simd::fmadd(Simd::load(slab, lanes) * d, d, squares + Simd::load(slab + 2 * row, lanes));
+  }
+  Simd::store(to, base, lanes);
+  Simd::store(to + padded, mean, lanes);
+  Simd::store(to + 2 * padded, squares, lanes);
+}
+
+// All channels of all samples; the vectors of channels are shared out.
+template <typename Simd>
+void given_moments(const KernelCall& call, const Team& team, const Tiling& t, const Scratch& scratch) {
+  int64_t first_channel = 0;
+  for (const int slot : {GroupNormAttrs::kMoments, GroupNormAttrs::kMoments2}) {
+    const TensorView& slabs = call.in[slot];
+    if (!slabs.present()) continue;
+    const int64_t C = slabs.channels(), vectors = (C + Simd::kLanes - 1) / Simd::kLanes;
+    const auto [first, last] = team.range(t.B * vectors);
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t b = i / vectors, c = i % vectors * Simd::kLanes,
+                    lanes = C - c < Simd::kLanes ? C - c : Simd::kLanes;
+      add_slabs<Simd>(slabs, b, c, lanes, scratch.by_channel + b * 3 * t.padded + first_channel + c, t.padded);
+    }
+    first_channel += C;
+  }
+}
+
 // Mean, scale and shift of the channels of one group, to rows `stride` floats apart.
-inline void combine(const KernelCall& call, const Tiling& t, float eps, int64_t b, int64_t g, const Moments* moments,
-                    float* to, int64_t stride) {
+inline void write_coefficients(const KernelCall& call, const Tiling& t, float eps, int64_t g, double mean,
+                               double variance, float* to, int64_t stride) {
   const float *gamma = call.in[GroupNormAttrs::kGamma].as<float>(), *beta = call.in[GroupNormAttrs::kBeta].as<float>();
   const int64_t channels = t.C / t.G;
-  double mean = 0, squares = 0, count = 0;
-  for (int64_t chunk = 0; chunk < t.chunks; ++chunk) {
-    const Moments& m = moments[(b * t.chunks + chunk) * t.G + g];
-    const int64_t rows = (chunk + 1) * t.rows < t.pixels ? t.rows : t.pixels - chunk * t.rows;
-    const double n = double(rows * channels), delta = m.mean - mean, total = count + n;
-    mean += delta * n / total;
-    squares += m.squares + delta * delta * count * n / total;
-    count = total;
-  }
-  const double variance = squares / count;
   const double scale = 1.0 / __builtin_sqrt((variance < 0 ? 0.0 : variance) + double(eps));
   const float rounded = float(mean);
   for (int64_t c = g * channels; c < (g + 1) * channels; ++c) {
@@ -177,20 +225,59 @@ inline void combine(const KernelCall& call, const Tiling& t, float eps, int64_t 
   }
 }
 
+// The same where the moments were given.
+inline void combine_channels(const KernelCall& call, const Tiling& t, float eps, int64_t b, int64_t g,
+                             const float* by_channel, float* to, int64_t stride) {
+  const float *base = by_channel + b * 3 * t.padded, *offset = base + t.padded, *squares = offset + t.padded;
+  const int64_t channels = t.C / t.G, begin = g * channels, end = begin + channels;
+  double sum = 0, total = 0;
+  for (int64_t c = begin; c < end; ++c) sum += double(base[c]) + double(offset[c]);
+  const double mean = sum / double(channels), pixels = double(t.pixels);
+  for (int64_t c = begin; c < end; ++c) {
+    const double d = double(base[c]) + double(offset[c]) - mean;
+    total += double(squares[c]) + pixels * d * d;
+  }
+  write_coefficients(call, t, eps, g, mean, total / (pixels * double(channels)), to, stride);
+}
+
+// Of the chunks.
+inline void combine(const KernelCall& call, const Tiling& t, float eps, int64_t b, int64_t g, const Moments* moments,
+                    float* to, int64_t stride) {
+  const int64_t channels = t.C / t.G;
+  double mean = 0, squares = 0, count = 0;
+  for (int64_t chunk = 0; chunk < t.chunks; ++chunk) {
+    const Moments& m = moments[(b * t.chunks + chunk) * t.G + g];
+    const int64_t rows = (chunk + 1) * t.rows < t.pixels ? t.rows : t.pixels - chunk * t.rows;
+    const double n = double(rows * channels), delta = m.mean - mean, total = count + n;
+    mean += delta * n / total;
+    squares += m.squares + delta * delta * count * n / total;
+    count = total;
+  }
+  write_coefficients(call, t, eps, g, mean, squares / count, to, stride);
+}
+
 // Mean, scale and shift of every channel: sample b's rows at to + b · sample, `stride` floats apart. The team's members may
 // return before the others.
 template <typename Simd, typename In>
 void statistics(const KernelCall& call, const Team& team, const GroupNormAttrs& attrs, const Tiling& t,
                 const Scratch& scratch, float* to, int64_t sample, int64_t stride) {
-  {
+  const bool given = call.in[GroupNormAttrs::kMoments].present();
+  if (given) {
+    given_moments<Simd>(call, team, t, scratch);
+  } else {
     const auto [first, last] = team.range(t.B * t.chunks);
     for (int64_t i = first; i < last; ++i)
       chunk_moments<Simd, In>(call, t, i / t.chunks, i % t.chunks, scratch.own, scratch.moments + i * t.G);
   }
   team.sync();
   const auto [first, last] = team.range(t.B * t.G);
-  for (int64_t i = first; i < last; ++i)
-    combine(call, t, attrs.eps, i / t.G, i % t.G, scratch.moments, to + i / t.G * sample, stride);
+  for (int64_t i = first; i < last; ++i) {
+    const int64_t b = i / t.G, g = i % t.G;
+    if (given)
+      combine_channels(call, t, attrs.eps, b, g, scratch.by_channel, to + b * sample, stride);
+    else
+      combine(call, t, attrs.eps, b, g, scratch.moments, to + b * sample, stride);
+  }
 }
 
 template <typename Simd, bool kSilu, typename In, typename Out>

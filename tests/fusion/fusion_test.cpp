@@ -154,6 +154,110 @@ TEST(FusionCounts, NormGoesIntoWinogradConvolutionsAlone) {
   }
 }
 
+// A norm of two sources, the second of them what another convolution stored, or an input.
+Graph norm_of_two(bool both_stored) {
+  Graph graph("two", DType::f32);
+  const ValueId x = graph.input("x", {2, 18, 19, 16}, DType::f32), y = graph.input("y", {2, 18, 19, 24}, DType::f32);
+  const auto conv = [&](const std::string& name, ValueId from, int64_t channels) {
+    const int64_t c = graph.shape(from).channels();
+    return graph.add(name, Conv2dAttrs{}, {from, kNoValue, graph.weight(name + ".weight", {channels, c, 3, 3})});
+  };
+  const ValueId whole = graph.add("concat", ConcatAttrs{}, {conv("a", x, 32), both_stored ? conv("b", y, 24) : y});
+  const ValueId gamma = graph.weight("norm.weight", {56}), beta = graph.weight("norm.bias", {56});
+  GroupNormAttrs norm;
+  norm.groups = 8;  // one of them lies in both sources
+  graph.output("out", conv("c", graph.add("norm", norm, {whole, kNoValue, gamma, beta}), 16));
+  return graph;
+}
+
+TEST(FusionCounts, MomentsOfBothSourcesOrNone) {
+  if (detected_isa() < Isa::avx2) GTEST_SKIP() << "no kernel leaves moments";
+  for (const bool both : {true, false}) {
+    Graph graph = norm_of_two(both), fused = graph;
+    EXPECT_EQ(count_of("conv_moments", run_fusion(fused, {})), both);
+    int left = 0;
+    for (const Node& node : fused.nodes()) left += node.moments != kNoValue;
+    EXPECT_EQ(left, both ? 2 : 0);
+    NamedWeights weights;
+    weights.add(graph);
+    const Named inputs = random_inputs(graph), reference = expected(graph, weights, inputs);
+    EXPECT_LT(relative_l2(run_graph(fused, weights, inputs).at("out"), reference.at("out")), 1e-5);
+  }
+}
+
+// Moments are left where the kernels that would run can do it, and stay until they are read.
+TEST(FusionCounts, MomentsComeFromConvolutionsThatCanLeaveThem) {
+  if (detected_isa() < Isa::avx2) GTEST_SKIP() << "no kernel leaves moments";
+  for (const bool winograd : {true, false}) {
+    Graph graph = unet(false);
+    PlanOptions options;
+    options.isa = Isa::avx2;
+    options.exact = !winograd;
+    const std::vector<PassReport> report = run_fusion(graph, {}, options);
+    EXPECT_EQ(count_of("conv_moments", report) > 0, winograd);
+    NamedWeights weights;
+    weights.add(graph);
+    const std::unique_ptr<Backend> backend = make_cpu_backend(1);
+    WeightStore(weights, *backend).resolve(graph);
+    const Plan plan = make_plan(graph, options);
+    int norms = 0;
+    for (size_t n = 0; n < graph.nodes().size(); ++n) {
+      const Node& node = graph.nodes()[n];
+      if (node.moments != kNoValue) {
+        const Placement& p = plan.placements[size_t(node.moments)];
+        EXPECT_EQ(p.place, Place::arena) << node.name;
+        EXPECT_EQ(p.first, int(n)) << node.name;
+        EXPECT_GT(p.last, int(n)) << node.name;
+        EXPECT_GE(node.provenance.size(), 2u) << node.name;
+      }
+      if (node.kind() != OpKind::group_norm && node.kind() != OpKind::group_norm_silu &&
+          node.kind() != OpKind::group_norm_stats)
+        continue;
+      for (const auto& [source, slot] : {std::pair(GroupNormAttrs::kX, GroupNormAttrs::kMoments),
+                                         std::pair(GroupNormAttrs::kX2, GroupNormAttrs::kMoments2)}) {
+        const ValueId moments = node.inputs[size_t(slot)];
+        if (moments == kNoValue) continue;
+        const Node& producer = graph.nodes()[size_t(graph.value(moments).producer)];
+        EXPECT_EQ(producer.moments, moments) << node.name;
+        EXPECT_EQ(producer.output, node.inputs[size_t(source)]) << node.name;
+        norms += source == GroupNormAttrs::kX;
+      }
+    }
+    EXPECT_EQ(norms, count_of("conv_moments", report));
+  }
+}
+
+// What a norm takes from moments is what it would find by itself, but for the last bits.
+TEST(FusionCounts, MomentsChangeRoundingsAlone) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    Graph with = unet(true, dtype), without = with;
+    const std::vector<PassReport> report = run_fusion(with, {});
+    run_fusion(without, {"conv_moments"});
+    NamedWeights weights;
+    weights.add(with);
+    const Named inputs = random_inputs(with);
+    const std::vector<float> a = run_graph(with, weights, inputs).at("noise_pred");
+    const std::vector<float> b = run_graph(without, weights, inputs).at("noise_pred");
+    EXPECT_LT(relative_l2(a, b), dtype == DType::f32 ? 1e-5 : 1e-2) << dtype_name(dtype);
+    if (dtype == DType::f32) {
+      EXPECT_EQ(a == b, count_of("conv_moments", report) == 0);
+    }
+  }
+}
+
+TEST(FusionCounts, MomentsOfAnotherShapeAreNoGraph) {
+  if (detected_isa() < Isa::avx2) GTEST_SKIP() << "no kernel leaves moments";
+  Graph graph = decoder();
+  run_fusion(graph, {});
+  for (const Node& node : graph.nodes()) {
+    if (node.moments == kNoValue) continue;
+    graph.mutable_values()[size_t(node.moments)].shape[3] += 1;
+    EXPECT_THROW(graph.check(), Error);
+    return;
+  }
+  FAIL() << "no node leaves moments";
+}
+
 TEST(FusionCounts, ConcatInPlaceLeavesNoCopy) {
   Graph graph = unet(false);
   const std::vector<PassReport> report = run_fusion(graph, {"two_sources"});
@@ -219,17 +323,19 @@ TEST(SharedSamples, TheSameBitsAsApart) {
 }
 
 TEST(SameBytes, BatchDoesNotChangeASample) {
-  Graph two = unet(false, DType::f32, 2), one = unet(false, DType::f32, 1);
-  NamedWeights weights;
-  weights.add(two);
-  Named inputs = random_inputs(two), first;
-  for (const auto& [name, values] : inputs)
-    first[name] = {values.begin(), values.begin() + std::ptrdiff_t(values.size() / 2)};
-  run_fusion(two, {});
-  run_fusion(one, {});
-  const std::vector<float> both = run_graph(two, weights, inputs).at("noise_pred");
-  const std::vector<float> alone = run_graph(one, weights, first).at("noise_pred");
-  EXPECT_TRUE(std::equal(alone.begin(), alone.end(), both.begin()));
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    Graph two = unet(false, dtype, 2), one = unet(false, dtype, 1);
+    NamedWeights weights;
+    weights.add(two);
+    Named inputs = random_inputs(two), first;
+    for (const auto& [name, values] : inputs)
+      first[name] = {values.begin(), values.begin() + std::ptrdiff_t(values.size() / 2)};
+    run_fusion(two, {});
+    run_fusion(one, {});
+    const std::vector<float> both = run_graph(two, weights, inputs).at("noise_pred");
+    const std::vector<float> alone = run_graph(one, weights, first).at("noise_pred");
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), both.begin())) << dtype_name(dtype);
+  }
 }
 
 TEST(Bf16, StaysNearF32) {

@@ -1,6 +1,7 @@
 #include "tests/support/kernel_call.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <set>
@@ -97,6 +98,30 @@ TensorView CallMemory::input(int slot) const {
   return with_gap(const_cast<std::byte*>(o.bytes.data()), o.dtype, o.shape, o.gap);
 }
 
+void CallMemory::fill_moments(int slot, int source, int64_t slabs) {
+  const Operand& x = operands_[source];
+  const int64_t B = x.shape[0], C = x.shape.channels(), pixels = x.shape.rows() / B, pitch = C + x.gap;
+  std::vector<float> values;
+  for (int64_t b = 0; b < B; ++b)
+    for (int64_t slab = 0; slab < slabs; ++slab) {
+      const int64_t first = b * pixels + pixels * slab / slabs, last = b * pixels + pixels * (slab + 1) / slabs;
+      std::vector<double> mean(static_cast<size_t>(C)), squares(mean);
+      const auto at = [&](int64_t p, int64_t c) { return double(get(x.bytes.data(), x.dtype, size_t(p * pitch + c))); };
+      for (int64_t c = 0; c < C; ++c) {
+        for (int64_t p = first; p < last; ++p) mean[size_t(c)] += at(p, c) / double(last - first);
+        for (int64_t p = first; p < last; ++p) squares[size_t(c)] += std::pow(at(p, c) - mean[size_t(c)], 2);
+      }
+      values.insert(values.end(), size_t(C), float(last - first));
+      values.insert(values.end(), mean.begin(), mean.end());
+      values.insert(values.end(), squares.begin(), squares.end());
+    }
+  Operand& o = operands_[slot];
+  o.shape = Shape{B, slabs, 3, C};
+  o.dtype = DType::f32;
+  o.bytes.resize(values.size() * sizeof(float));
+  std::memcpy(o.bytes.data(), values.data(), o.bytes.size());
+}
+
 bool CallMemory::rejected_by(const KernelDef& kernel) const {
   KernelCall call;
   call.attrs = &attrs_;
@@ -105,7 +130,8 @@ bool CallMemory::rejected_by(const KernelDef& kernel) const {
   return kernel.reject(call) != nullptr;
 }
 
-std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_dtype) const {
+std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_dtype,
+                                   std::vector<float>* moments) const {
   KernelCall call;
   call.attrs = &attrs_;
   for (int i = 0; i < kMaxInputs; ++i) call.in[i] = input(i);
@@ -118,6 +144,15 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_
   call.out = with_gap(out, out_dtype, shape, out_gap_);
   if (const char* reason = kernel.reject(call); reason && out_dtype != DType::f64)
     throw std::runtime_error(std::string("rejected: ") + reason);
+
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr size_t kBehind = 16;  // floats of a guard band
+  std::vector<float> moments_memory;
+  if (const int64_t slabs = moments && kernel.moments_slabs ? kernel.moments_slabs(call) : 0) {
+    call.moments = TensorView::dense(nullptr, DType::f32, {shape[0], slabs, 3, shape.channels()});
+    moments_memory.assign(size_t(call.moments.shape.elements()) + 2 * kBehind, kNan);
+    call.moments.data = moments_memory.data() + kBehind;
+  }
 
   ThreadPool pool(team);
   // Work memory and packed weights hold NaN in every type until they are written.
@@ -140,8 +175,11 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_
     device.call.out.data = static_cast<std::byte*>(guarded) + kGuard;
     device.call.scratch = device.copy(call.scratch, scratch.size() - 64);
     if (kernel.pack) device.call.packed = device.copy(call.packed, packed.size() - 64);
+    void* const of_moments = device.copy(moments_memory.data(), moments_memory.size() * sizeof(float));
+    if (call.moments.present()) device.call.moments.data = static_cast<float*>(of_moments) + kBehind;
     device_under_test->run(kernel, device.call);
     device_under_test->download(out - kGuard, guarded, out_bytes + 2 * kGuard);
+    device_under_test->download(moments_memory.data(), of_moments, moments_memory.size() * sizeof(float));
   } else if (is_cuda(kernel.isa))
     kernel.enqueue(call, Stream{});
   else
@@ -150,6 +188,12 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_
   for (size_t i = 0; i < kGuard; ++i)
     if (out[-1 - std::ptrdiff_t(i)] != kGuardByte || out[out_bytes + i] != kGuardByte)
       throw std::runtime_error("wrote outside of the output");
+  if (moments && call.moments.present()) {
+    for (size_t i = 0; i < kBehind; ++i)
+      if (!std::isnan(moments_memory[i]) || !std::isnan(moments_memory[moments_memory.size() - 1 - i]))
+        throw std::runtime_error("wrote outside of the moments");
+    moments->assign(moments_memory.begin() + kBehind, moments_memory.end() - kBehind);
+  }
   std::vector<float> result;
   for (int64_t r = 0; r < shape.rows(); ++r)
     for (int64_t c = 0; c < pitch; ++c) {
@@ -160,6 +204,17 @@ std::vector<float> CallMemory::run(const KernelDef& kernel, int team, DType out_
         throw std::runtime_error("wrote between the rows of the output");
     }
   return result;
+}
+
+CallMemory CallMemory::first_sample() const {
+  CallMemory first = *this;
+  for (int slot = 0; slot < op_def(op_kind(attrs_)).inputs; ++slot) {
+    Operand& o = first.operands_[slot];
+    if (op_def(op_kind(attrs_)).role(slot) != SlotRole::activation || o.dtype == DType::none) continue;
+    o.bytes.resize(o.bytes.size() / size_t(o.shape[0]));
+    o.shape[0] = 1;
+  }
+  return first;
 }
 
 CallMemory CallMemory::with_bf16_weights() const {
@@ -188,11 +243,54 @@ std::vector<const KernelDef*> runnable_kernels(OpKind op) {
 
 std::set<const KernelDef*> held;
 
+// The moments of all slabs together against those of the output, computed in double.
+void expect_moments_of(const std::vector<float>& out, const std::vector<float>& moments, const Shape& x) {
+  const size_t B = size_t(x[0]), C = size_t(x.channels()), pixels = out.size() / B / C;
+  const size_t slabs = moments.size() / B / 3 / C;
+  for (size_t b = 0; b < B; ++b)
+    for (size_t c = 0; c < C; ++c) {
+      double mean = 0, squares = 0, count = 0, sum = 0, total = 0;
+      for (size_t p = 0; p < pixels; ++p) mean += double(out[(b * pixels + p) * C + c]) / double(pixels);
+      for (size_t p = 0; p < pixels; ++p) squares += std::pow(out[(b * pixels + p) * C + c] - mean, 2);
+      const auto of_slab = [&](size_t slab, size_t row) {
+        return double(moments[((b * slabs + slab) * 3 + row) * C + c]);
+      };
+      for (size_t s = 0; s < slabs; ++s) count += of_slab(s, 0), sum += of_slab(s, 0) * (of_slab(s, 1) - mean);
+      for (size_t s = 0; s < slabs; ++s) total += of_slab(s, 2) + of_slab(s, 0) * std::pow(of_slab(s, 1) - mean, 2);
+      // Means of slabs are rounded to f32, which their distances and squares feel.
+      const double n = double(pixels), size = std::abs(mean) + std::sqrt(squares / n), rounded = 2e-7 * std::abs(mean);
+      const bool right = count == n && std::abs(sum / n) <= 1e-6 * size &&
+                         std::abs(total - squares) <= 2e-5 * squares + rounded * (std::sqrt(squares * n) + rounded * n);
+      if (right) continue;
+      ADD_FAILURE() << "moments of sample " << b << ", channel " << c << " in " << slabs << " slabs: " << count
+                    << " pixels, mean off by " << sum / n << " of " << mean << ", squares " << total << ", not "
+                    << squares;
+      return;
+    }
+}
+
+void hold_moments(const CallMemory& call, const KernelDef& kernel, const std::vector<float>& out) {
+  std::vector<float> one, other;
+  EXPECT_EQ(call.run_with_moments(kernel, 1, one), out) << kernel.variant << " that leaves moments";
+  if (one.empty()) return;  // not of this call
+  const TensorView x = call.input(Conv2dAttrs::kX);
+  expect_moments_of(out, one, Shape{x.shape[0], call.input(Conv2dAttrs::kWeight).shape[0]});
+  for (int team : {2, 3}) {
+    if (is_cuda(kernel.isa)) break;
+    EXPECT_EQ(call.run_with_moments(kernel, team, other), out) << kernel.variant << " with " << team << " threads";
+    EXPECT_EQ(other, one) << "moments of " << kernel.variant << " with " << team << " threads";
+  }
+  call.first_sample().run_with_moments(kernel, 1, other);
+  one.resize(one.size() / size_t(x.shape[0]));
+  EXPECT_EQ(other, one) << "moments of " << kernel.variant << ", of the first sample alone";
+}
+
 void hold(const CallMemory& call, const KernelDef& kernel, const std::vector<float>& expected, double limit) {
   const std::vector<float> one = call.run(kernel, 1);
   const double error = relative_l2(one, expected);
   if (kernel.inexact) limit += kTransformFloor;
   if (!(error <= limit)) ADD_FAILURE() << kernel.variant << ": relative error " << error << ", limit " << limit;
+  if (kernel.moments_slabs) hold_moments(call, kernel, one);
   if (is_cuda(kernel.isa)) return;
   for (int team : {2, 3}) EXPECT_EQ(call.run(kernel, team), one) << kernel.variant << " with " << team << " threads";
 }

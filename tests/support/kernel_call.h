@@ -16,15 +16,24 @@ class CallMemory {
   // Operand in `slot`, normally distributed around `mean`, rounded to the dtype. Integer types get mean + |deviation| · u,
   // u uniform in [0, 1). Its rows lie `gap` elements apart, filled with NaN: with 0 it is dense.
   void fill(int slot, const Shape& shape, DType dtype, float deviation = 1.0f, float mean = 0.0f, int64_t gap = 0);
+  // The moments of the operand in `source`, as a convolution leaves them (KernelCall::moments): of runs of its pixels.
+  void fill_moments(int slot, int source, int64_t slabs);
   void set_output(DType dtype, int64_t gap = 0) { out_dtype_ = dtype, out_gap_ = gap; }
 
   // Packs, runs with a team of that many threads, checks the guard bands; the output as f32.
   // Throws std::runtime_error where the kernel rejects the call or writes outside of its output.
   std::vector<float> run(const KernelDef& kernel, int team) const { return run(kernel, team, out_dtype_); }
   // The same with an output of another type; f64 is for `ref`, and is not held against reject().
-  std::vector<float> run(const KernelDef& kernel, int team, DType out) const;
+  std::vector<float> run(const KernelDef& kernel, int team, DType out) const { return run(kernel, team, out, nullptr); }
+  // With the moments that it leaves, [B, slabs, 3, C]; none where it leaves none.
+  std::vector<float> run_with_moments(const KernelDef& kernel, int team, std::vector<float>& moments) const {
+    return run(kernel, team, out_dtype_, &moments);
+  }
 
   bool rejected_by(const KernelDef& kernel) const;
+
+  // The same call for the first sample alone.
+  CallMemory first_sample() const;
 
   // The same call with its packed weights rounded to bf16.
   CallMemory with_bf16_weights() const;
@@ -38,6 +47,8 @@ class CallMemory {
     int64_t gap = 0;
     std::vector<std::byte> bytes;
   };
+
+  std::vector<float> run(const KernelDef& kernel, int team, DType out, std::vector<float>* moments) const;
 
   OpAttrs attrs_;
   Operand operands_[kMaxInputs];
@@ -61,7 +72,7 @@ bool was_held(const KernelDef& kernel);
 // Holds kernels_under_test(op) against `ref` computed and stored in f64: relative L2 at most twice that of the plain loop in
 // the types that the kernel multiplies (plain.h), plus kFloor; and the same bits from teams of 1, 2 and 3. Those are the
 // call's own types, but for kernels that multiply in bf16, which round finer weights to it. A GPU's kernels are called
-// once. Fails where there are kernels and none accepts the call.
+// once. Where a kernel leaves moments, they are held against its output, and to be the same bits for the first sample alone. Fails where there are kernels and none accepts the call.
 void expect_kernels_agree(const CallMemory& call, OpKind op);
 
 // A few roundings of f32, for the sums and polynomials that happen to be exact in the plain loop.
