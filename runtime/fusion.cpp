@@ -353,43 +353,50 @@ int fuse_norm_conv(Graph& graph, const SelectOptions& kernels) {
   return count;
 }
 
-// The moments of what node n stores, if it is a convolution whose kernel can leave them; else kNoValue.
-ValueId make_moments(GraphEdit& edit, NodeId n, const SelectOptions& kernels) {
-  if (!edit.as<Conv2dAttrs>(n) && !edit.as<NormConv2dAttrs>(n)) return kNoValue;
+// In how many slabs node n can leave moments of what it stores: 0 where it is no convolution, or its kernel cannot.
+int64_t slabs_of(GraphEdit& edit, NodeId n, const SelectOptions& kernels) {
+  if (!edit.as<Conv2dAttrs>(n) && !edit.as<NormConv2dAttrs>(n)) return 0;
+  const KernelCall call = planned_call(edit.graph(), edit.node(n));
+  if (call.moments.present()) return call.moments.shape[1];
+  const KernelDef* kernel = select_kernel(call, kernels, edit.node(n).name).kernel;
+  return kernel->moments_slabs ? kernel->moments_slabs(call) : 0;
+}
+
+// The moments of what node n stores; it leaves them from now on.
+ValueId moments_of(GraphEdit& edit, NodeId n, int64_t slabs) {
   Graph& graph = edit.graph();
-  const Node& node = edit.node(n);
-  if (node.moments != kNoValue) return node.moments;
-  const KernelCall call = planned_call(graph, node);
-  const KernelDef* kernel = select_kernel(call, kernels, node.name).kernel;
-  const int64_t slabs = kernel->moments_slabs ? kernel->moments_slabs(call) : 0;
-  if (slabs == 0) return kNoValue;
+  if (edit.node(n).moments != kNoValue) return edit.node(n).moments;
+  const Shape& out = graph.shape(edit.node(n).output);
   Value moments;
-  moments.shape = Shape{call.out.shape[0], slabs, 3, call.out.channels()};
+  moments.shape = Shape{out[0], slabs, 3, out.channels()};
   moments.dtype = DType::f32;
   moments.producer = n;
   graph.mutable_values().push_back(std::move(moments));
-  return ValueId(graph.values().size() - 1);
+  return edit.node(n).moments = ValueId(graph.values().size() - 1);
 }
 
 // group_norm of what convolutions have stored, where all of them can leave moments: the statistics then need no reading of x.
 int fuse_moments(Graph& graph, const SelectOptions& kernels) {
+  struct Source {
+    NodeId producer;
+    int slot;
+    int64_t slabs;
+  };
   GraphEdit edit(graph);
   int count = 0;
   for (NodeId n = 0; n < edit.nodes(); ++n) {
     if (!edit.as<GroupNormAttrs>(n) && !edit.as<GroupNormSiluAttrs>(n) && !edit.as<GroupNormStatsAttrs>(n)) continue;
-    constexpr std::pair<int, int> kSlots[] = {{GroupNormAttrs::kX, GroupNormAttrs::kMoments},
-                                              {GroupNormAttrs::kX2, GroupNormAttrs::kMoments2}};
-    std::vector<ValueId> found;
-    for (const auto& [source, slot] : kSlots)
-      if (const ValueId x = edit.node(n).inputs[size_t(source)]; x != kNoValue)
-        found.push_back(make_moments(edit, edit.producer(x), kernels));
-    if (std::ranges::count(found, kNoValue) > 0) continue;
-    for (size_t i = 0; i < found.size(); ++i) {
-      Node& producer = edit.node(edit.producer(edit.node(n).inputs[size_t(kSlots[i].first)]));
-      if (producer.moments == kNoValue) producer.moments = found[i];
+    std::vector<Source> sources;
+    for (const auto& [x, slot] : {std::pair(GroupNormAttrs::kX, GroupNormAttrs::kMoments),
+                                  std::pair(GroupNormAttrs::kX2, GroupNormAttrs::kMoments2)})
+      if (const ValueId v = edit.node(n).inputs[size_t(x)]; v != kNoValue)
+        sources.push_back({edit.producer(v), slot, slabs_of(edit, edit.producer(v), kernels)});
+    if (std::ranges::any_of(sources, [](const Source& s) { return s.slabs == 0; })) continue;
+    for (const Source& s : sources) {
+      edit.node(n).inputs[size_t(s.slot)] = moments_of(edit, s.producer, s.slabs);
+      Node& producer = edit.node(s.producer);
       if (producer.provenance.empty()) producer.provenance.push_back(producer.name);
       producer.provenance.push_back(edit.node(n).name);
-      edit.node(n).inputs[size_t(kSlots[i].second)] = producer.moments;
     }
     ++count;
   }

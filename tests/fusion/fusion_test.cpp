@@ -173,8 +173,10 @@ Graph norm_of_two(bool both_stored) {
 TEST(FusionCounts, MomentsOfBothSourcesOrNone) {
   if (detected_isa() < Isa::avx2) GTEST_SKIP() << "no kernel leaves moments";
   for (const bool both : {true, false}) {
-    Graph graph = norm_of_two(both), fused = graph;
+    Graph graph = norm_of_two(both), fused = graph, without = graph;
     EXPECT_EQ(count_of("conv_moments", run_fusion(fused, {})), both);
+    run_fusion(without, {"conv_moments"});
+    EXPECT_EQ(fused.values().size(), without.values().size() + (both ? 2 : 0));
     int left = 0;
     for (const Node& node : fused.nodes()) left += node.moments != kNoValue;
     EXPECT_EQ(left, both ? 2 : 0);
