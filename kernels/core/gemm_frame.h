@@ -300,6 +300,24 @@ static Partition partition(const Product& p, int team) {
   return d;
 }
 
+// One item: rows [m, m + rows) and panels [n, n_end) of the strip [strip_begin, strip_end). It is empty where n_end <= n.
+struct Item {
+  int64_t block, m, rows;
+  int64_t strip_begin, strip_end, n, n_end;
+};
+static inline Item item_of(const Partition& d, const Product& p, int64_t number) {
+  Item i;
+  const int64_t strip = number / d.groups / d.blocks;
+  i.block = number / d.groups % d.blocks;
+  i.m = i.block * d.mc;
+  i.rows = smaller(d.mc, p.m - i.m);
+  i.strip_begin = p.panels * strip / d.strips;
+  i.strip_end = p.panels * (strip + 1) / d.strips;
+  i.n = i.strip_begin + number % d.groups * d.nc;
+  i.n_end = smaller(i.n + d.nc, i.strip_end);
+  return i;
+}
+
 // Work memory of one member: the block of A, and the partial sums where K takes more than one block.
 template <typename Core>
 static size_t scratch_bytes_per_member(int64_t k) {
@@ -313,14 +331,24 @@ static const float* finish_sums(const Prologue&, const float* tile, int64_t, int
   return tile;
 }
 
-// What comes to L2 a few lines at a time while tiles are computed.
+// The rows of A of the next block, where they lie: they come to L2 a few lines with each of `tiles` tiles.
 struct NextRows {
   const char* first = nullptr;
   int64_t step = 0, bytes = 0, rows = 0;  // bytes from row to row, and of a row
+  int64_t lines = 0;                      // with each tile
   int64_t row = 0, at = 0;
 
-  void fetch(int64_t lines) {
-    for (; lines > 0 && row < rows; --lines) {
+  NextRows() = default;
+  template <typename Core>
+  NextRows(const LyingRows<Core>& all, const Product& p, const Partition& d, int64_t block, int64_t tiles)
+      : first(reinterpret_cast<const char*>(all.first + block * d.mc * all.stride)),
+        step(all.stride * int64_t(sizeof(typename Core::Cell))),
+        bytes(p.k * int64_t(sizeof(typename Core::Cell))),
+        rows(smaller(d.mc, p.m - block * d.mc)),
+        lines(ceil_div(rows * ceil_div(bytes, 64), tiles)) {}
+
+  void fetch() {
+    for (int64_t line = 0; line < lines && row < rows; ++line) {
       _mm_prefetch(first + row * step + at, _MM_HINT_T1);
       if ((at += 64) >= bytes) at = 0, ++row;
     }
@@ -355,67 +383,61 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
   RowTable<Core> table;
   int64_t at = -1, gathered = 0;  // the block at hand, and how many of its chunks are held
   Items items(team, d.items());
-  for (int64_t item; (item = items.take()) < d.items();) {
-    const int64_t strip = item / d.groups / d.blocks, block = item / d.groups % d.blocks;
-    const int64_t strip_begin = p.panels * strip / d.strips, strip_end = p.panels * (strip + 1) / d.strips;
-    const int64_t n = strip_begin + item % d.groups * d.nc, n_end = smaller(n + d.nc, strip_end);
-    const int64_t m = block * d.mc, block_rows = smaller(d.mc, p.m - m), tiles = ceil_div(block_rows, kMr);
-    if (n >= n_end) continue;
-    const int64_t last_rows = block_rows - (tiles - 1) * kMr;
+  for (int64_t number; (number = items.take()) < d.items();) {
+    const Item item = item_of(d, p, number);
+    if (item.n >= item.n_end) continue;
+    const int64_t tiles = ceil_div(item.rows, kMr), last_rows = item.rows - (tiles - 1) * kMr;
     const bool lies = all.first && last_rows % 16 == 0;
-    const int64_t next_block = (item + 1) / d.groups % d.blocks;
-    if (block != at) {
-      fill_row_table(store, m, block_rows, table);
-      begin(prologue, m, block_rows);
-      at = block;
+    if (item.block != at) {
+      fill_row_table(store, item.m, item.rows, table);
+      begin(prologue, item.m, item.rows);
+      at = item.block;
       gathered = 0;
     }
+    NextRows next_rows;
+    if (const int64_t next = (number + 1) / d.groups % d.blocks; lies && next != item.block)
+      next_rows = NextRows(all, p, d, next, tiles * (item.n_end - item.n));
     for (int64_t chunk = 0; chunk < d.chunks; ++chunk) {
       const int64_t k = chunk * d.kc, k_end = smaller(k + d.kc, p.k), depth = round_up(k_end - k, Core::kUnit);
       Cell* const copied = d.holds ? a + chunk * d.mc * Core::kLda : a;
       if (!lies && (!d.holds || chunk == gathered)) {
         gather(prologue, k, k_end, copied);
-        for (int64_t r = 0; k_end - k < depth && r < block_rows; ++r)  // the weights there are zeros: so must these be
+        for (int64_t r = 0; k_end - k < depth && r < item.rows; ++r)  // the weights there are zeros: so must these be
           memset(copied + r * Core::kLda + (k_end - k), 0, size_t(depth - (k_end - k)) * sizeof(Cell));
         gathered = chunk + 1;
       }
-      const Cell* const rows = lies ? all.first + m * all.stride + k : copied;
+      const Cell* const rows = lies ? all.first + item.m * all.stride + k : copied;
       const int64_t stride = lies ? all.stride : Core::kLda;
-      NextRows next_rows;
-      if (lies && next_block != block) {
-        next_rows.first = reinterpret_cast<const char*>(all.first + next_block * d.mc * all.stride);
-        next_rows.step = all.stride * int64_t(sizeof(Cell));
-        next_rows.bytes = p.k * int64_t(sizeof(Cell));
-        next_rows.rows = smaller(d.mc, p.m - next_block * d.mc);
-      }
-      const int64_t row_lines = ceil_div(next_rows.rows * ceil_div(next_rows.bytes, 64), tiles * (n_end - n));
-      const int64_t abreast =
-          k_end == p.k ? smaller(d.chunks == 1 ? Core::kAbreast : Core::kAbreastOfSums, n_end - n) : 1;
+      const bool last_chunk = k_end == p.k;
+      const int64_t most = !last_chunk ? 1 : d.chunks == 1 ? Core::kAbreast : Core::kAbreastOfSums;
+      const int64_t abreast = smaller(most, item.n_end - item.n);
       const MicroKernel<Core> whole = Core::micro_kernel(packed, kMr, abreast > 1);
       const MicroKernel<Core> last = Core::micro_kernel(packed, last_rows, abreast > 1);
-      for (int64_t first = n; first < n_end; first += abreast) {
-        const int64_t end = smaller(first + abreast, n_end);
-        // The next weights come to L2 meanwhile, a part with each tile: deep layers' come from memory.
-        const int64_t next_chunk = end < n_end ? chunk : (chunk + 1) % d.chunks;
-        const int64_t next_first = end < n_end ? end : next_chunk > 0 ? n : n_end < strip_end ? n_end : strip_begin;
+      for (int64_t first = item.n; first < item.n_end; first += abreast) {
+        const int64_t end = smaller(first + abreast, item.n_end);
+        // The next weights come to L2 meanwhile, a part with each tile: deep layers' come from memory. They are those of the next
+        // panels, else the next chunk, else the next group.
+        const int64_t next_chunk = end < item.n_end ? chunk : (chunk + 1) % d.chunks;
+        const int64_t next_group = item.n_end < item.strip_end ? item.n_end : item.strip_begin;
+        const int64_t next_first = end < item.n_end ? end : next_chunk > 0 ? item.n : next_group;
         const int64_t bytes = depth * int64_t(k_size), fetch = round_up(ceil_div(bytes, tiles), 64);
         for (int64_t t = 0; t < tiles; ++t)
           for (int64_t panel = first; panel < end; ++panel) {
             const char* next = weights(next_first + panel - first, next_chunk);
             for (int64_t i = t * fetch; i < smaller((t + 1) * fetch, bytes); i += 64)
               _mm_prefetch(next + i, _MM_HINT_T1);
-            next_rows.fetch(row_lines);
+            next_rows.fetch();
             alignas(64) Sum one_tile[kMr * kNr];
-            Sum* tile = d.chunks == 1 ? one_tile : sums + ((panel - n) * tiles + t) * kMr * kNr;
+            Sum* tile = d.chunks == 1 ? one_tile : sums + ((panel - item.n) * tiles + t) * kMr * kNr;
             const int64_t row = t * kMr, tile_rows = t + 1 < tiles ? kMr : last_rows;
-            if (k_end == p.k) prefetch_tile(store, table, row, tile_rows, panel);
+            if (last_chunk) prefetch_tile(store, table, row, tile_rows, panel);
             const MicroKernel<Core> multiply = t + 1 < tiles ? whole : last;
             if constexpr (Core::kReadsRows)
               multiply(rows + row * stride, stride, weights(panel, chunk), depth, tile, chunk > 0);
             else
               multiply(rows + row * Core::kLda, weights(panel, chunk), depth, tile, chunk > 0);
-            if (k_end < p.k) continue;
-            store_tile(store, table, finish_sums(prologue, tile, row, tile_rows, panel), row, tile_rows, panel);
+            if (last_chunk)
+              store_tile(store, table, finish_sums(prologue, tile, row, tile_rows, panel), row, tile_rows, panel);
           }
       }
     }
