@@ -172,10 +172,7 @@ void Operands::prepare(const KernelDef& kernel, ThreadPool& pool) {
   if (kernel.scratch_bytes) call_.scratch = take(kernel.scratch_bytes(call_, pool.size()));
   if (!kernel.pack) return;
   void* packed = take(kernel.packed_bytes(call_));
-  if (find_kernel(kernel.op, kernel.variant) != &kernel)
-    kernel.pack(call_, weights_, packed, Team{});
-  else
-    pool.run([&](const Team& team) { kernel.pack(call_, weights_, packed, team); });
+  by(kernel, pool, [&](const Team& team) { kernel.pack(call_, weights_, packed, team); });
   call_.packed = packed;
 }
 

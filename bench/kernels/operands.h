@@ -24,18 +24,22 @@ class Operands {
  public:
   explicit Operands(const Layer& layer);
 
+  // Both by the pool, a library's outside of it: its threads want the cores that members would stay on.
   // Packs and gets scratch memory for that implementation.
   void prepare(const KernelDef& kernel, ThreadPool& pool);
-  // By the pool; a library's is called outside of it: its threads want the cores that members would stay on.
   void launch(const KernelDef& kernel, ThreadPool& pool) const {
-    if (find_kernel(kernel.op, kernel.variant) != &kernel) return kernel.launch(call_, Team{});
-    pool.run([&](const Team& team) { kernel.launch(call_, team); });
+    by(kernel, pool, [&](const Team& team) { kernel.launch(call_, team); });
   }
   const KernelCall& call() const { return call_; }
   // The packed slots, as they are stored.
   const std::vector<TensorView>& weights() const { return weights_; }
 
  private:
+  template <typename Job>
+  static void by(const KernelDef& kernel, ThreadPool& pool, Job job) {
+    const bool ours = find_kernel(kernel.op, kernel.variant) == &kernel;
+    ours ? pool.run(job) : job(Team{});
+  }
   void* take(size_t bytes);
 
   KernelCall call_;

@@ -73,7 +73,7 @@ static inline void store(float* p, __m512 v, __mmask16 mask) { _mm512_mask_store
 static inline void store(bf16_t* p, __m512 v, __mmask16 mask) { _mm256_mask_storeu_epi16(p, mask, narrow_bf16(v)); }
 
 // *a · b + c, a broadcast by the instruction that multiplies. A register tile that takes a row's scalar twice, by a broadcast of its own
-// and two multiplications, issues 3.1 instructions a cycle of its multiply-adds; with 8 of 14 rows' scalars from memory 2.6, at 1.7 loads of the
+// and two multiplications, issues 3.1 instructions a cycle of its multiply-adds, by count; with 8 of 14 rows' scalars from memory 2.6, at 1.7 loads of the
 // 2 that there are. Beside a busy hyperthread a core has 3 for each. The address should have no index, or it is two instructions all the same.
 static inline __m512 fmadd_from(const float* a, __m512 b, __m512 c) {
 #ifdef __AVX512F__
