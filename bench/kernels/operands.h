@@ -24,7 +24,6 @@ class Operands {
  public:
   explicit Operands(const Layer& layer);
 
-  // Both by the pool, a library's outside of it: its threads want the cores that members would stay on.
   // Packs and gets scratch memory for that implementation.
   void prepare(const KernelDef& kernel, ThreadPool& pool);
   void launch(const KernelDef& kernel, ThreadPool& pool) const {
@@ -35,6 +34,7 @@ class Operands {
   const std::vector<TensorView>& weights() const { return weights_; }
 
  private:
+  // Ours by the pool; a library's outside of it, for its threads want the cores that members would stay on.
   template <typename Job>
   static void by(const KernelDef& kernel, ThreadPool& pool, Job job) {
     const bool ours = find_kernel(kernel.op, kernel.variant) == &kernel;
