@@ -51,13 +51,12 @@ static void begin(PixelWindows<Core>& p, int64_t first, int64_t rows) {
 
 // A 1×1 convolution's rows are the picture's pixels.
 template <typename Core>
-static LyingRows<Core> lying_rows(const PixelWindows<Core>& p) {
+static LyingRows lying_rows(const PixelWindows<Core>& p) {
   const TensorView& x = p.source[0].view;
   if (p.kernel != 1 || p.stride != 1 || p.pad_top != 0 || p.pad_left != 0 || p.sources > 1 ||
-      p.height != p.out_height || p.width != p.out_width || !std::is_same_v<typename Core::Cell, bf16_t> ||
-      x.dtype != DType::bf16 || !x.rows_uniform())
+      p.height != p.out_height || p.width != p.out_width || !x.rows_uniform())
     return {};
-  return {static_cast<const typename Core::Cell*>(x.data), x.row_stride()};
+  return {x.as<char>(), x.row_stride() * int64_t(dtype_size(x.dtype)), x.dtype};
 }
 
 // In int8, with the scale of each row's sample.

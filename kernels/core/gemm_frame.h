@@ -29,7 +29,8 @@
 //   kLda                               cells from one row of the copied A to the next
 //   kCycles                            estimated cycles for one row of one panel and one k
 //   packed_type(stored)                the type that weights of a stored type are packed in
-//   kReadsRows                         whether it can read rows of A where they lie; it does where they lie evenly and K is one block
+//   kReadsRows                         whether it can read rows of A where they lie; it does where they lie evenly and K is one block. A core
+//                                      that cannot has the rows it copies next fetched while it computes
 //   micro_kernel(packed, rows, abreast)   for tiles of 1 to kMr rows, a MicroKernel<Core>; where panels change with every tile or not
 //   copy(from, n, to)                  n elements, f32 or bf16, to cells (not in int8: gemm_int8.h)
 //   store_tile<Out>(store, table, tile, row, rows, panel)    the epilogue of a tile
@@ -203,14 +204,16 @@ static void prefetch_tile(const Store& s, const RowTable<Core>& table, int64_t r
 
 // --- prologue ---------------------------------------------------------------------------------------------------------
 
-// All rows of A where they need no gathering: `stride` cells apart, in the type of a cell. Null where they do.
-template <typename Core>
+// All rows of A where they lie in memory as those of a matrix, `step` bytes apart. Null where they do not.
 struct LyingRows {
-  const typename Core::Cell* first = nullptr;
-  int64_t stride = 0;
+  const char* first = nullptr;
+  int64_t step = 0;
+  DType dtype = DType::f32;
+
+  explicit operator bool() const { return first != nullptr; }
 };
-template <typename Core, typename Prologue>
-static LyingRows<Core> lying_rows(const Prologue&) {
+template <typename Prologue>
+static LyingRows lying_rows(const Prologue&) {
   return {};
 }
 
@@ -227,9 +230,9 @@ static void begin(MatrixRows<Core>& p, int64_t first, int64_t rows) {
   row_offsets(p.a, first, rows, p.offset);
 }
 template <typename Core>
-static LyingRows<Core> lying_rows(const MatrixRows<Core>& p) {
-  if (!std::is_same_v<typename Core::Cell, bf16_t> || p.a.dtype != DType::bf16 || !p.a.rows_uniform()) return {};
-  return {static_cast<const typename Core::Cell*>(p.a.data), p.a.row_stride()};
+static LyingRows lying_rows(const MatrixRows<Core>& p) {
+  if (!p.a.rows_uniform()) return {};
+  return {p.a.template as<char>(), p.a.row_stride() * int64_t(dtype_size(p.a.dtype)), p.a.dtype};
 }
 template <typename Core>
 static void gather(const MatrixRows<Core>& p, int64_t k_begin, int64_t k_end, typename Core::Cell* block) {
@@ -331,7 +334,7 @@ static const float* finish_sums(const Prologue&, const float* tile, int64_t, int
   return tile;
 }
 
-// The rows of A of the next block, where they lie: they come to L2 a few lines with each of `tiles` tiles.
+// The rows of A that are read next, or columns [k, k_end) of them: they come to L2 a few lines with each of `tiles` tiles.
 struct NextRows {
   const char* first = nullptr;
   int64_t step = 0, bytes = 0, rows = 0;  // bytes from row to row, and of a row
@@ -339,12 +342,11 @@ struct NextRows {
   int64_t row = 0, at = 0;
 
   NextRows() = default;
-  template <typename Core>
-  NextRows(const LyingRows<Core>& all, const Product& p, const Partition& d, int64_t block, int64_t tiles)
-      : first(reinterpret_cast<const char*>(all.first + block * d.mc * all.stride)),
-        step(all.stride * int64_t(sizeof(typename Core::Cell))),
-        bytes(p.k * int64_t(sizeof(typename Core::Cell))),
-        rows(smaller(d.mc, p.m - block * d.mc)),
+  NextRows(const LyingRows& all, int64_t row, int64_t rows, int64_t k, int64_t k_end, int64_t tiles)
+      : first(all.first + row * all.step + k * int64_t(dtype_size(all.dtype))),
+        step(all.step),
+        bytes((k_end - k) * int64_t(dtype_size(all.dtype))),
+        rows(rows),
         lines(ceil_div(rows * ceil_div(bytes, 64), tiles)) {}
 
   void fetch() {
@@ -354,6 +356,16 @@ struct NextRows {
     }
   }
 };
+
+// What is read after a chunk of an item, while `tiles` tiles are computed: the next chunk of its rows, else the first of the next item's.
+// Nothing where that is held; `gathered` chunks of these rows are.
+static inline NextRows rows_after(const LyingRows& all, const Product& p, const Partition& d, const Item& item,
+                                  int64_t next_block, int64_t chunk, int64_t gathered, int64_t tiles) {
+  const bool same_rows = chunk + 1 < d.chunks && (!d.holds || chunk + 1 == gathered);
+  if (!same_rows && d.holds && next_block == item.block) return {};
+  const int64_t m = (same_rows ? item.block : next_block) * d.mc, k = same_rows ? (chunk + 1) * d.kc : 0;
+  return NextRows(all, m, smaller(d.mc, p.m - m), k, smaller(k + d.kc, p.k), tiles);
+}
 
 // A prologue is a struct with two functions: begin(prologue, first row, rows) when a block of rows starts, then
 // gather(prologue, k_begin, k_end, block), which writes those columns of these rows as cells, row stride kLda; and with
@@ -377,9 +389,9 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
   const auto weights = [&](int64_t panel, int64_t chunk) {
     return static_cast<const char*>(p.weight) + size_t(panel) * panel_size + size_t(chunk * d.kc) * k_size;
   };
-  LyingRows<Core> all;
-  if constexpr (Core::kReadsRows)
-    if (d.chunks == 1 && p.k % Core::kUnit == 0) all = lying_rows(prologue);
+  const LyingRows all = lying_rows(prologue);
+  const bool reads_rows =
+      Core::kReadsRows && all && all.dtype == DType::bf16 && d.chunks == 1 && p.k % Core::kUnit == 0;
   RowTable<Core> table;
   int64_t at = -1, gathered = 0;  // the block at hand, and how many of its chunks are held
   Items items(team, d.items());
@@ -387,16 +399,13 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
     const Item item = item_of(d, p, number);
     if (item.n >= item.n_end) continue;
     const int64_t tiles = ceil_div(item.rows, kMr), last_rows = item.rows - (tiles - 1) * kMr;
-    const bool lies = all.first && last_rows % 16 == 0;
+    const bool lies = reads_rows && last_rows % 16 == 0;
     if (item.block != at) {
       fill_row_table(store, item.m, item.rows, table);
       begin(prologue, item.m, item.rows);
       at = item.block;
       gathered = 0;
     }
-    NextRows next_rows;
-    if (const int64_t next = (number + 1) / d.groups % d.blocks; lies && next != item.block)
-      next_rows = NextRows(all, p, d, next, tiles * (item.n_end - item.n));
     for (int64_t chunk = 0; chunk < d.chunks; ++chunk) {
       const int64_t k = chunk * d.kc, k_end = smaller(k + d.kc, p.k), depth = round_up(k_end - k, Core::kUnit);
       Cell* const copied = d.holds ? a + chunk * d.mc * Core::kLda : a;
@@ -406,8 +415,17 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
           memset(copied + r * Core::kLda + (k_end - k), 0, size_t(depth - (k_end - k)) * sizeof(Cell));
         gathered = chunk + 1;
       }
-      const Cell* const rows = lies ? all.first + item.m * all.stride + k : copied;
-      const int64_t stride = lies ? all.stride : Core::kLda;
+      NextRows next_rows;
+      if (all && (lies || !Core::kReadsRows))
+        next_rows = rows_after(all, p, d, item, (number + 1) / d.groups % d.blocks, chunk, gathered,
+                               tiles * (item.n_end - item.n));
+      const Cell* rows = copied;
+      int64_t stride = Core::kLda;
+      if constexpr (Core::kReadsRows)
+        if (lies) {
+          rows = reinterpret_cast<const Cell*>(all.first + item.m * all.step);
+          stride = all.step / int64_t(sizeof(Cell));
+        }
       const bool last_chunk = k_end == p.k;
       const int64_t most = !last_chunk ? 1 : d.chunks == 1 ? Core::kAbreast : Core::kAbreastOfSums;
       const int64_t abreast = smaller(most, item.n_end - item.n);

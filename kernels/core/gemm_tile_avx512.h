@@ -80,9 +80,19 @@ static auto micro_kernel_of(int64_t rows) {
   return kByRows[rows - 1];
 }
 
+// Two vectors of a row: in bf16 one cache line.
+template <typename Out>
+static void store_pair(Out* to, __m512 lower, __m512 upper) {
 #ifdef __AVX512BF16__
-// store_tile() for the most frequent case: bf16, a whole panel, no activation. Both vectors of a row become one cache line.
-template <typename Core>
+  if constexpr (std::is_same_v<Out, bf16_t>) return simd512::store_both(to, lower, upper);
+#endif
+  simd512::store(to, lower);
+  simd512::store(to + 16, upper);
+}
+
+// store_tile() for the most frequent case: a whole panel, no activation, nothing to decide row by row. With K = 128 it takes 0.93 of a
+// product's time by the general one.
+template <typename Out, typename Core>
 static void store_lines(const Store& s, const RowTable<Core>& table, const float* tile, int64_t row, int64_t rows,
                         int64_t panel) {
   const int64_t n = panel * kNr;
@@ -97,14 +107,13 @@ static void store_lines(const Store& s, const RowTable<Core>& table, const float
       upper = _mm512_add_ps(upper, simd512::load(row_bias + 16));
     }
     if (s.residual.present()) {
-      const bf16_t* residual = s.residual.as<bf16_t>() + table.residual[row + r] + n;
+      const Out* residual = s.residual.as<Out>() + table.residual[row + r] + n;
       lower = _mm512_add_ps(lower, simd512::load(residual));
       upper = _mm512_add_ps(upper, simd512::load(residual + 16));
     }
-    simd512::store_both(s.out.as<bf16_t>() + table.out[row + r] + n, lower, upper);
+    store_pair(s.out.as<Out>() + table.out[row + r] + n, lower, upper);
   }
 }
-#endif
 
 // gelu(x), as exact as the output has use for.
 template <typename Out>
@@ -119,11 +128,8 @@ static __m512 gate_of(__m512 x) {
 template <typename Out, typename Core>
 static void store_tile(const Store& s, const RowTable<Core>& table, const float* tile, int64_t row, int64_t rows,
                        int64_t panel) {
-#ifdef __AVX512BF16__
-  if constexpr (std::is_same_v<Out, bf16_t>)
-    if (!s.geglu && s.activation == Activation::none && s.alpha == 1.0f && (panel + 1) * kNr <= s.out.shape[-1])
-      return store_lines(s, table, tile, row, rows, panel);
-#endif
+  if (!s.geglu && s.activation == Activation::none && s.alpha == 1.0f && (panel + 1) * kNr <= s.out.shape[-1])
+    return store_lines<Out>(s, table, tile, row, rows, panel);
   const int64_t channels = s.out.shape[-1];
   const int64_t width = s.geglu ? kNr / 2 : kNr;
   const float* bias = static_cast<const float*>(s.bias.data);
