@@ -3,7 +3,7 @@
 //
 //   for each work item (batch, head, block of queries), none depending on another:
 //     Qᵀ [kQueries at a time][D][kQueries] → scratch, in f32, times scale · log2(e): the softmax then needs exp2 alone
-//     for each tile of keys:                    K, V [keys][D] → scratch, in f32, as they lie
+//     for each tile of keys:                    K, V [keys][D] where they lie; bf16 → scratch, in f32
 //       for each kQueries queries:              Sᵀ = K Qᵀ             kMaxRows keys or one less × kQueries: 2 · kMaxRows FMA
 //                                                                     to kMaxRows + 2 loads
 //                                               Pᵀ = exp2(Sᵀ − max)   running maximum and sum, a lane for each query
@@ -11,9 +11,9 @@
 //     out = (Oᵀ / sum)ᵀ
 //
 // With queries in the lanes nothing is ever summed across a vector, and K and V are broadcast element by element: they need no
-// packing beyond a copy, whatever D is. On AVX2, by whole tiles, 16 · D cycles go to products for each key and 16 queries, and
-// at 4.5 cycles a vector 9 to exponentials: 90 % of the peak at D = 40, more above. K and V stream from L2 at 4 bytes a cycle;
-// Pᵀ (8 KB), and for small D Qᵀ and Oᵀ too, stay in L1.
+// packing, whatever D is; in f32 they are read where they lie, for a copy that goes to L2 takes 10 cycles a line. On AVX2, by whole tiles,
+// 16 · D cycles go to products for each key and 16 queries, and at 4.5 cycles a vector 9 to exponentials: 90 % of the peak at D = 40, more
+// above. K and V stream from L2 at 4 bytes a cycle; Pᵀ (8 KB), and for small D Qᵀ and Oᵀ too, stay in L1.
 //
 // Same bits: a query's result depends on the tiles of keys, which follow from D and M; the block of queries may follow the team.
 //
@@ -23,6 +23,7 @@
 
 #include <array>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/core/exp2_on_simd.h"
@@ -52,7 +53,11 @@ struct Tiling {
   int64_t keys;    // of a tile
   int64_t block;   // queries of a work item, a multiple of kQueries
   int64_t blocks;  // work items of one head
+  bool by_head;    // one head's items follow each other, else one block's
 };
+
+// K and V of one batch that stay in L2 beside a block of queries: then heads alternate, and what they read and write of a row lies together.
+constexpr int64_t kHeldKeys = 256 << 10;  // floats
 
 template <typename Simd>
 Tiling tiling(const KernelCall& call, int team) {
@@ -71,20 +76,31 @@ Tiling tiling(const KernelCall& call, int team) {
   t.block = smaller(limit, larger(round_up(ceil_div(N, wanted), kQueries), 2 * kQueries));
   t.block = round_up(ceil_div(N, ceil_div(N, t.block)), kQueries);
   t.blocks = ceil_div(N, t.block);
+  t.by_head = 2 * M * t.D * NH > kHeldKeys;
   return t;
+}
+
+// What a work item is of.
+struct Item {
+  int64_t batch, head, block;
+};
+Item item_of(const Tiling& t, int64_t heads, int64_t number) {
+  const int64_t batch = number / (heads * t.blocks), rest = number % (heads * t.blocks);
+  if (t.by_head) return {batch, rest / t.blocks, rest % t.blocks};
+  return {batch, rest % heads, rest / heads};
 }
 
 // One member's work memory: floats, each part on a cache line of its own.
 struct Scratch {
   float *q, *o;      // [block / kQueries][D][kQueries]
   float *max, *sum;  // [block / kQueries][kQueries]
-  float *k, *v;      // [keys][stride]
+  float *k, *v;      // [keys][stride], where they are copied
   float* p;          // [keys][kQueries]
 
   // Lays the parts out from `base`; with a null base only the size counts.
-  static int64_t layout(const Tiling& t, int64_t queries, float* base, Scratch* out) {
-    const int64_t sizes[] = {t.block * t.D,     t.block * t.D,     t.block,         t.block,
-                             t.keys * t.stride, t.keys * t.stride, t.keys * queries};
+  static int64_t layout(const Tiling& t, int64_t queries, bool copies, float* base, Scratch* out) {
+    const int64_t copied = copies ? t.keys * t.stride : 0;
+    const int64_t sizes[] = {t.block * t.D, t.block * t.D, t.block, t.block, copied, copied, t.keys * queries};
     float** parts[] = {&out->q, &out->o, &out->max, &out->sum, &out->k, &out->v, &out->p};
     int64_t size = 0;
     for (int i = 0; i < 7; ++i) {
@@ -112,11 +128,23 @@ void transpose_queries(const T* q, int64_t stride, int64_t rows, int64_t D, floa
     }
 }
 
-// Rows of K or V to f32: out[rows][D], `out_stride` apart.
+// A tile's rows of K or V, each of D, in f32.
+struct Rows {
+  const float* first;
+  int64_t stride;
+};
+
+// Rows of K or V, `stride` apart: where they lie, or copied to `copy` [rows][t.stride] where they are not f32.
 template <typename Simd, typename T>
-void copy_rows(const T* from, int64_t stride, int64_t rows, int64_t D, float* out, int64_t out_stride) {
-  for (int64_t r = 0; r < rows; ++r, from += stride, out += out_stride)
-    for (int64_t d = 0; d < D; d += Simd::kLanes) Simd::store(out + d, Simd::load(from + d, D - d), D - d);
+Rows rows_in_f32(const T* from, int64_t stride, int64_t rows, const Tiling& t, float* copy) {
+  if constexpr (std::is_same_v<T, float>) {
+    return {from, stride};
+  } else {
+    for (int64_t r = 0; r < rows; ++r, from += stride)
+      for (int64_t d = 0; d < t.D; d += Simd::kLanes)
+        Simd::store(copy + r * t.stride + d, Simd::load(from + d, t.D - d), t.D - d);
+    return {copy, t.stride};
+  }
 }
 
 // Oᵀ [D][kQueries] / sum, of which `rows` queries exist.
@@ -148,9 +176,8 @@ void scores(const float* k, int64_t stride, const float* q, int64_t D, float* s)
   const float* third[(R + 2) / 3];  // rows 0, 3, 6 …: an address has room for one stride, or two
 #pragma GCC unroll 5
   for (int i = 0; i < (R + 2) / 3; ++i) third[i] = k + 3 * i * stride;
-#pragma GCC unroll 4
-  for (int64_t d = 0; d < D; ++d, q += kQueries<Simd>) {
-    const auto q0 = Simd::load(q), q1 = Simd::load(q + Simd::kLanes);
+  const auto step = [&](int64_t d) __attribute__((always_inline)) {
+    const auto q0 = Simd::load(q + d * kQueries<Simd>), q1 = Simd::load(q + d * kQueries<Simd> + Simd::kLanes);
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
       const float* const at = third[r / 3] + (r % 3 * stride + d);
@@ -163,6 +190,26 @@ void scores(const float* k, int64_t stride, const float* q, int64_t D, float* s)
       acc[r][0] = Simd::fmadd(x, q0, acc[r][0]);
       acc[r][1] = Simd::fmadd(x, q1, acc[r][1]);
     }
+  };
+  const auto advance = [&](int64_t steps) __attribute__((always_inline)) {
+    q += steps * kQueries<Simd>;
+#pragma GCC unroll 5
+    for (int i = 0; i < (R + 2) / 3; ++i) {
+      third[i] += steps;
+      // Without this the compiler makes the pointers anew with each step, by instructions that take the ports of multiply-adds: 0.90 of their
+      // rate, with it 0.96.
+      asm("" : "+r"(third[i]));
+    }
+  };
+  int64_t left = D;
+  for (; left >= 4; left -= 4) {
+    step(0), step(1), step(2), step(3);
+    advance(4);
+  }
+#pragma GCC unroll 1
+  for (; left > 0; --left) {
+    step(0);
+    advance(1);
   }
 #pragma GCC unroll 14
   for (int r = 0; r < R; ++r)
@@ -228,35 +275,48 @@ inline typename Simd::Vector exp2_nonpositive(typename Simd::Vector x) {
 template <typename Simd>
 void softmax(float* s, int64_t keys, float* max, float* sum, typename Simd::Vector (&correction)[2]) {
   constexpr int64_t kRow = kQueries<Simd>, kLanes = Simd::kLanes;
+  constexpr int kChains = 4;  // that hide a maximum's latency, for each half
+  typename Simd::Vector chain[2][kChains], m[2], sums[2][2];
 #pragma GCC unroll 2
-  for (int h = 0; h < 2; ++h, s += kLanes, max += kLanes, sum += kLanes) {
-    const auto old_max = Simd::load(max);
-    auto m0 = old_max, m1 = old_max;
-    int64_t j = 0;
-    for (; j + 2 <= keys; j += 2) {
-      // The second operand is the result where one is NaN: it does not stay in the maximum.
-      m0 = Simd::max(m0, Simd::load(s + j * kRow));
-      m1 = Simd::max(m1, Simd::load(s + (j + 1) * kRow));
+  for (int h = 0; h < 2; ++h)
+#pragma GCC unroll 4
+    for (int i = 0; i < kChains; ++i) chain[h][i] = Simd::load(max + h * kLanes);
+  // The second operand is the result where one is NaN: it does not stay in the maximum.
+  const auto track = [&](int64_t j, int i) __attribute__((always_inline)) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) chain[h][i] = Simd::max(chain[h][i], Simd::load(s + j * kRow + h * kLanes));
+  };
+  int64_t j = 0;
+  for (; j + kChains <= keys; j += kChains)
+#pragma GCC unroll 4
+    for (int i = 0; i < kChains; ++i) track(j + i, i);
+#pragma GCC unroll 1
+  for (; j < keys; ++j) track(j, 0);
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    m[h] = Simd::max(Simd::max(chain[h][0], chain[h][1]), Simd::max(chain[h][2], chain[h][3]));
+    sums[h][0] = sums[h][1] = Simd::set(0.0f);
+  }
+  const auto exponentials = [&](int64_t j, int i) __attribute__((always_inline)) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      float* const at = s + j * kRow + h * kLanes;
+      const auto p = exp2_nonpositive<Simd>(Simd::load(at) - m[h]);
+      Simd::store(at, p);
+      sums[h][i] = sums[h][i] + p;
     }
-    if (j < keys) m0 = Simd::max(m0, Simd::load(s + j * kRow));
-    const auto m = Simd::max(m0, m1);
-    auto sum0 = Simd::set(0.0f), sum1 = sum0;
-    for (j = 0; j + 2 <= keys; j += 2) {
-      const auto p0 = exp2_nonpositive<Simd>(Simd::load(s + j * kRow) - m);
-      const auto p1 = exp2_nonpositive<Simd>(Simd::load(s + (j + 1) * kRow) - m);
-      Simd::store(s + j * kRow, p0);
-      Simd::store(s + (j + 1) * kRow, p1);
-      sum0 = sum0 + p0;
-      sum1 = sum1 + p1;
-    }
-    if (j < keys) {
-      const auto p = exp2_nonpositive<Simd>(Simd::load(s + j * kRow) - m);
-      Simd::store(s + j * kRow, p);
-      sum0 = sum0 + p;
-    }
-    correction[h] = exp2_nonpositive<Simd>(old_max - m);
-    Simd::store(max, m);
-    Simd::store(sum, Simd::fmadd(Simd::load(sum), correction[h], sum0 + sum1));
+  };
+  for (j = 0; j + 2 <= keys; j += 2) {
+    exponentials(j, 0);
+    exponentials(j + 1, 1);
+  }
+  if (j < keys) exponentials(j, 0);
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    float *const old_max = max + h * kLanes, *const old_sum = sum + h * kLanes;
+    correction[h] = exp2_nonpositive<Simd>(Simd::load(old_max) - m[h]);
+    Simd::store(old_max, m[h]);
+    Simd::store(old_sum, Simd::fmadd(Simd::load(old_sum), correction[h], sums[h][0] + sums[h][1]));
   }
 }
 
@@ -271,21 +331,22 @@ void hide_later_keys(float* s, int64_t keys, int64_t first) {
 
 // Takes kQueries queries through a tile of keys. first: the tile's first key, counted from the first of these queries.
 template <typename Simd>
-void process(const Tiling& t, const Scratch& w, int64_t group, int64_t keys, int64_t first, bool causal) {
+void process(const Tiling& t, const Scratch& w, Rows k, Rows v, int64_t group, int64_t keys, int64_t first,
+             bool causal) {
   constexpr int64_t kQueries = flash::kQueries<Simd>;
   const int64_t D = t.D, used = causal ? smaller(keys, kQueries - first) : keys;  // keys that any of these queries sees
   const float* q = w.q + group * D * kQueries;
   const int64_t key_tiles = ceil_div(used, Simd::kMaxRows), value_tiles = ceil_div(D, Simd::kMaxRows);
   for (int64_t i = 0; i < key_tiles; ++i) {
     const int64_t begin = used * i / key_tiles, end = used * (i + 1) / key_tiles;
-    kScores<Simd>[size_t(end - begin - 1)](w.k + begin * t.stride, t.stride, q, D, w.p + begin * kQueries);
+    kScores<Simd>[size_t(end - begin - 1)](k.first + begin * k.stride, k.stride, q, D, w.p + begin * kQueries);
   }
   if (causal) hide_later_keys<Simd>(w.p, used, first);
   typename Simd::Vector correction[2];
   softmax<Simd>(w.p, used, w.max + group * kQueries, w.sum + group * kQueries, correction);
   for (int64_t i = 0; i < value_tiles; ++i) {
     const int64_t begin = D * i / value_tiles, end = D * (i + 1) / value_tiles;
-    kAccumulate<Simd>[size_t(end - begin - 1)](w.v + begin, t.stride, w.p, used, correction,
+    kAccumulate<Simd>[size_t(end - begin - 1)](v.first + begin, v.stride, w.p, used, correction,
                                                w.o + (group * D + begin) * kQueries);
   }
 }
@@ -300,13 +361,15 @@ void run(const KernelCall& call, const Team& team) {
   const Tiling t = tiling<Simd>(call, team.count);
   const int64_t D = t.D;
   Scratch w;
-  const int64_t floats = Scratch::layout(t, kQueries, nullptr, &w);
-  Scratch::layout(t, kQueries, static_cast<float*>(call.scratch) + team.index * floats, &w);
+  constexpr bool kCopies = !std::is_same_v<T, float>;
+  const int64_t floats = Scratch::layout(t, kQueries, kCopies, nullptr, &w);
+  Scratch::layout(t, kQueries, kCopies, static_cast<float*>(call.scratch) + team.index * floats, &w);
   const float factor = attrs.scale * 1.44269504f;
 
   Items items(team, B * NH * t.blocks);
-  for (int64_t item; (item = items.take()) < B * NH * t.blocks;) {
-    const int64_t b = item / (NH * t.blocks), h = item / t.blocks % NH, begin = item % t.blocks * t.block;
+  for (int64_t number; (number = items.take()) < B * NH * t.blocks;) {
+    const auto [b, h, block] = item_of(t, NH, number);
+    const int64_t begin = block * t.block;
     const int64_t rows = smaller(t.block, N - begin), groups = ceil_div(rows, kQueries);
     const T* q_block = q.as<T>() + b * q.stride[0] + begin * q.stride[1] + h * D;
     const T* k_head = k.as<T>() + b * k.stride[0] + h * D;
@@ -323,11 +386,11 @@ void run(const KernelCall& call, const Team& team) {
     const int64_t seen = attrs.causal ? smaller(M, begin + rows) : M;  // keys that any query of the block sees
     for (int64_t j = 0; j < seen; j += t.keys) {
       const int64_t keys = smaller(t.keys, M - j);
-      copy_rows<Simd>(k_head + j * k.stride[1], k.stride[1], keys, D, w.k, t.stride);
-      copy_rows<Simd>(v_head + j * v.stride[1], v.stride[1], keys, D, w.v, t.stride);
+      const Rows k_rows = rows_in_f32<Simd>(k_head + j * k.stride[1], k.stride[1], keys, t, w.k);
+      const Rows v_rows = rows_in_f32<Simd>(v_head + j * v.stride[1], v.stride[1], keys, t, w.v);
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t first = j - begin - g * kQueries;
-        if (!attrs.causal || first < kQueries) process<Simd>(t, w, g, keys, first, attrs.causal);
+        if (!attrs.causal || first < kQueries) process<Simd>(t, w, k_rows, v_rows, g, keys, first, attrs.causal);
       }
     }
 
@@ -349,7 +412,8 @@ const char* reject(const KernelCall& call) {
 template <typename Simd>
 size_t scratch_bytes(const KernelCall& call, int team) {
   Scratch unused;
-  return size_t(Scratch::layout(tiling<Simd>(call, team), kQueries<Simd>, nullptr, &unused)) * sizeof(float) *
+  const bool copies = call.out.dtype != DType::f32;
+  return size_t(Scratch::layout(tiling<Simd>(call, team), kQueries<Simd>, copies, nullptr, &unused)) * sizeof(float) *
          size_t(team);
 }
 

@@ -9,7 +9,7 @@ struct Exp2 {
   typename Simd::Vector mantissa, power;
 };
 
-// For -127 <= t <= 127; at -127 the power is zero. NaN stays NaN. Relative error below 1.2e-7.
+// For -127 <= t <= 127; at -127 the power is zero. NaN stays NaN. Relative error below 1.7e-7.
 template <typename Simd>
 static inline Exp2<Simd> exp2(typename Simd::Vector t) {
   using Vector = typename Simd::Vector;
@@ -17,13 +17,12 @@ static inline Exp2<Simd> exp2(typename Simd::Vector t) {
   const Vector magic = Simd::set(0x1.8p23f + 127.0f);
   const Vector shifted = t + magic;
   const Vector f = t - (shifted - magic);  // in [-1/2, 1/2]
-  // Minimax polynomial of (2^f - 1) / f, relative to 2^f.
-  Vector p = Simd::set(1.54614449e-4f);
-  p = Simd::fmadd(p, f, Simd::set(1.3400428e-3f));
-  p = Simd::fmadd(p, f, Simd::set(9.61805694e-3f));
-  p = Simd::fmadd(p, f, Simd::set(5.55032715e-2f));
-  p = Simd::fmadd(p, f, Simd::set(0.240226507f));
-  p = Simd::fmadd(p, f, Simd::set(0.693147182f));
+  // Minimax polynomial of (2^f - 1) / f, relative to 2^f: 9.2e-8, and a rounding.
+  Vector p = Simd::set(1.3264727e-3f);
+  p = Simd::fmadd(p, f, Simd::set(9.671513e-3f));
+  p = Simd::fmadd(p, f, Simd::set(5.5507336e-2f));
+  p = Simd::fmadd(p, f, Simd::set(0.24022242f));
+  p = Simd::fmadd(p, f, Simd::set(0.693147f));
   p = Simd::fmadd(p, f, Simd::set(1.0f));
   return {p, Simd::low_bits_as_exponent(shifted)};
 }
