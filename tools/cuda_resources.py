@@ -39,6 +39,7 @@ DYNAMIC_SHARED = (
     (r"sm80_flash.cu: attention<.*\b80>", 4 * 64 * 88 * 2),
     (r"sm80_flash.cu: attention<.*\b160>", 4 * 64 * 168 * 2),
     (r"sm80.cu: statistics", 20480),  # at 2560 channels
+    (r"sm80.cu: combine", 8 * 48 * 12),  # at 512 channels
     (r"", 0),
 )
 

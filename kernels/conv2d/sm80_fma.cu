@@ -9,6 +9,7 @@ size_t packed_bytes(const KernelCall& call) { return packed_rows_bytes(conv2d_ca
 void pack(const KernelCall& call, std::span<const TensorView> parts, void* packed, const Team& team) {
   pack_rows(conv2d_call(call), kFmaBlock, DType::f32, parts, packed, team);
 }
+int64_t slabs(const KernelCall& call) { return moments_slabs(conv2d_call(call)); }
 void enqueue(const KernelCall& call, const Stream& stream) {
   cuda::enqueue_fma(conv2d_call(call), call.packed, stream);
 }
@@ -26,6 +27,7 @@ const KernelDef conv2d_sm80_fma = {
     .packed_bytes = packed_bytes,
     .pack = pack,
     .enqueue = enqueue,
+    .moments_slabs = slabs,
 };
 
 }  // namespace darkroom::kernels

@@ -21,6 +21,7 @@ template <DType kType>
 void pack(const KernelCall& call, std::span<const TensorView> parts, void* packed, const Team& team) {
   pack_rows(conv2d_call(call), kMmaBlock, kType, parts, packed, team);
 }
+int64_t slabs(const KernelCall& call) { return moments_slabs(conv2d_call(call)); }
 void enqueue(const KernelCall& call, const Stream& stream) {
   const GemmCall c = conv2d_call(call);
   cuda::enqueue_mma(c, mma_plan(c), call.packed, call.scratch, stream);
@@ -39,6 +40,7 @@ const KernelDef conv2d_sm80_mma_bf16 = {
     .packed_bytes = packed_bytes<DType::bf16>,
     .pack = pack<DType::bf16>,
     .enqueue = enqueue,
+    .moments_slabs = slabs,
 };
 const KernelDef conv2d_sm80_mma_f16 = {
     .op = OpKind::conv2d,
@@ -50,6 +52,7 @@ const KernelDef conv2d_sm80_mma_f16 = {
     .packed_bytes = packed_bytes<DType::f16>,
     .pack = pack<DType::f16>,
     .enqueue = enqueue,
+    .moments_slabs = slabs,
 };
 
 }  // namespace darkroom::kernels

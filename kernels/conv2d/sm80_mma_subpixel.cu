@@ -25,6 +25,7 @@ template <DType kType>
 void pack(const KernelCall& call, std::span<const TensorView> parts, void* packed, const Team& team) {
   pack_subpixel_rows(subpixel_call(call), kMmaBlock, kType, parts[0], packed, team);
 }
+int64_t slabs(const KernelCall& call) { return moments_slabs(subpixel_call(call)); }
 void enqueue(const KernelCall& call, const Stream& stream) {
   const GemmCall c = subpixel_call(call);
   cuda::enqueue_mma(c, mma_plan(c), call.packed, call.scratch, stream);
@@ -41,6 +42,7 @@ constexpr KernelDef entry(const char* variant, const char* format) {
           .packed_bytes = packed_bytes<kType>,
           .pack = pack<kType>,
           .enqueue = enqueue,
+          .moments_slabs = slabs,
           .inexact = true};
 }
 

@@ -64,6 +64,7 @@ GemmCall conv2d_call(const KernelCall& call) {
   c.seen_width = a.upsample_width;
   c.epilogue = a.epilogue;
   c.int8 = a.int8;
+  c.moments = call.moments;
   return c;
 }
 
@@ -73,6 +74,12 @@ GemmCall subpixel_call(const KernelCall& call) {
   c.phases = subpixel::kPhases;
   c.seen_height = c.seen_width = 0;
   return c;
+}
+
+int64_t moments_slabs(const GemmCall& c) {
+  if (c.epilogue.geglu) return 0;
+  const int64_t rows_of_sample = c.rows() / c.out.shape[0];
+  return c.phases * ((rows_of_sample + kSlabRows - 1) / kSlabRows);
 }
 
 const char* reject_gemm(const GemmCall& c) {

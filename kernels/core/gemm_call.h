@@ -10,6 +10,7 @@ namespace darkroom {
 
 struct GemmCall {
   TensorView source[2], weight, bias, row_bias, residual, out;
+  TensorView moments;  // of out, where a convolution leaves them
   int kernel = 1, stride = 1, pad_top = 0, pad_left = 0;
   int phases = 1;  // 4: each pixel of the source gives four outputs, by weights of their own (subpixel_call)
   int64_t seen_height = 0, seen_width = 0;  // of an enlarged picture, else 0
@@ -29,6 +30,10 @@ GemmCall conv2d_call(const KernelCall& call);
 // A 3×3 convolution of a picture enlarged twice, as four 2×2 convolutions of the picture: output (2y + i, 2x + j) is that of phase
 // 2i + j at (y, x), whose window begins at (y − 1 + i, x − 1 + j).
 GemmCall subpixel_call(const KernelCall& call);
+
+// In how many slabs it can leave moments (KernelDef::moments_slabs): kSlabRows rows of a sample, of a phase, to each.
+inline constexpr int64_t kSlabRows = 64;
+int64_t moments_slabs(const GemmCall& c);
 
 // nullptr, or why no CUDA kernel can run it, whatever the types of A and out.
 const char* reject_gemm(const GemmCall& c);

@@ -17,7 +17,8 @@ struct KernelCall {
   TensorView in[kMaxInputs];  // by the slots of the op's attributes; empty ones have dtype none
   TensorView out;
   // Of a conv2d or norm_conv2d, optional: [B, slabs, 3, C] f32, what a group_norm wants to know of out as it is stored. A slab is some
-  // pixels of a sample; of each and of each channel their count, their mean, and the sum of their squared deviations from it.
+  // pixels of a sample; of each and of each channel their count, which is the same for all channels, their mean, and the sum of
+  // their squared deviations from it.
   TensorView moments;
   const void* packed = nullptr;  // the packed slot's weight, as pack() wrote it
   void* scratch = nullptr;       // scratch_bytes() of it, 64-byte aligned, shared by the team
@@ -66,7 +67,7 @@ struct KernelDef {
   double (*cycles)(const KernelCall& call) = nullptr;
 
   // Slabs of a sample in which it leaves KernelCall::moments of what it stores; 0 where it cannot, null where it never can. From
-  // the shape of one sample alone, as which pixels are in a slab and the order in which they are summed.
+  // the shape of one sample alone, as which pixels are in a slab and, on the CPU, the order in which they are summed.
   int64_t (*moments_slabs)(const KernelCall& call) = nullptr;
 
   // Its rounding errors are some times those of direct sums (Winograd): refused where exactness is asked for.

@@ -12,16 +12,17 @@ using namespace cuda;
 template <typename A, typename O>
 using Params = GemmParams<A, float, O>;
 
-template <typename A, typename O>
+template <typename A, typename O, bool kMoments>
 __global__ void __launch_bounds__(kFmaThreads, 2) fma_gemm(const __grid_constant__ Params<A, O> p) {
   const FmaPlace at = fma_place();
   const FmaLoad mine = fma_load_along_k();
   const FmaTile tile = fma_tile();
-  const uint32_t first_row = blockIdx.x * kFmaTile, first_column = blockIdx.y * kFmaTile;
+  const TileRows rows = tile_rows<kMoments, kFmaTile>(blockIdx.x, p.epilogue.rows, p.epilogue.rows_of_sample);
+  const uint32_t first_row = rows.first, first_column = blockIdx.y * kFmaTile;
   OutputPixel pixel[kFmaLoads];
   DARKROOM_UNROLL
   for (int i = 0; i < kFmaLoads; ++i)
-    pixel[i] = output_pixel(p.gather, first_row + uint32_t(mine.row + i * mine.row_step), p.epilogue.rows);
+    pixel[i] = output_pixel(p.gather, first_row + uint32_t(mine.row + i * mine.row_step), rows.end);
   KPosition k{0, 0, 0, 0};
   Global<const float> weight = p.weight + ((first_column + mine.row) * p.depth + mine.k);
 
@@ -52,22 +53,30 @@ __global__ void __launch_bounds__(kFmaThreads, 2) fma_gemm(const __grid_constant
   }
 
   // A warp holds 8 rows × 64 columns.
-  const Shared<float> slice = shared_array<float, kFmaThreads / kWarp * 8 * kSlicePitch<kFmaTile>, 0>() +
-                              warp_index() * 8 * kSlicePitch<kFmaTile>;
+  constexpr int kWarps = kFmaThreads / kWarp, kPitch = kSlicePitch<kFmaTile>;
+  const Shared<float> slices = shared_array<float, kWarps * 8 * kPitch, 0>(),
+                      slice = slices + warp_index() * 8 * kPitch;
   DARKROOM_UNROLL
   for (int i = 0; i < 4; ++i)
-    store(as<Vec<float, 4>>(slice + ((at.sum_row % 8 + i) * kSlicePitch<kFmaTile> + at.sum_column)),
+    store(as<Vec<float, 4>>(slice + ((at.sum_row % 8 + i) * kPitch + at.sum_column)),
           Vec<float, 4>{{sum[i][0], sum[i][1], sum[i][2], sum[i][3]}});
   sync_warp();
-  store_slice<8, kFmaTile>(p, slice, first_row + uint32_t(warp_index()) * 8, first_column);
+  std::conditional_t<kMoments, ColumnSums, NoColumnSums> column_sums;
+  store_slice<8, kFmaTile>(p, slice, first_row + uint32_t(warp_index()) * 8, rows.end, first_column, column_sums);
+  if constexpr (kMoments) {
+    sync_warp();
+    store_piece<kSliceLanes<kFmaTile>>(column_sums, slice, kPitch);
+    store_slabs<kWarps, 1, 8, kFmaTile, 8 * kPitch>(p.epilogue.moments, slices, kPitch, rows, 0, first_column,
+                                                    p.epilogue.columns);
+  }
 }
 
 template <typename A, typename O>
 void enqueue_types(const GemmCall& c, const void* packed, const Stream& stream) {
   Params<A, O> p = gemm_params<A, float, O>(c, kFmaBlock);
   p.weight = global<const float>(packed, size_t(c.padded_columns() * p.depth), "weight");
-  launch_grid(stream, "gemm_fma", {blocks_for(c.rows(), kFmaTile), blocks_for(c.columns(), kFmaTile)}, kFmaThreads, 0,
-              fma_gemm<A, O>, p);
+  launch_grid(stream, "gemm_fma", {blocks_of_rows(c, kFmaTile), blocks_for(c.columns(), kFmaTile)}, kFmaThreads, 0,
+              c.moments.present() ? fma_gemm<A, O, true> : fma_gemm<A, O, false>, p);
 }
 
 const char* reject(const KernelCall& call) { return reject_fma(gemm_call(call)); }

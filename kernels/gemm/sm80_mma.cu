@@ -8,6 +8,8 @@
 //   epilogue   sums go through shared memory 16 rows of a warp at a time (the ring is free by then), so that bias, residual and
 //              output move in whole sectors.
 //   split K    where the tiles alone do not fill the card; sums of the splits are added in order by a second kernel.
+//   moments    of what a convolution stores, from the epilogue or that second kernel (moments.h): a form of its own, whose tiles
+//              end where a sample does.
 //
 // Budget, 128×128: 128 accumulators + 32 fragments + addresses < 255 registers, 128 threads; 64 KB of shared memory: 2 blocks an
 // SM on sm_80 and later, 1 on sm_86/89 (100 KB). 256×128: as much a thread, 256 threads, 96 KB, 1 block; an output takes three
@@ -27,7 +29,7 @@ constexpr int kStages = 4;
 
 template <int BM, int BN, int kWarpsM, int kWarpsN, int kResident>
 struct Tile {
-  static constexpr int M = BM, N = BN, WarpsN = kWarpsN, Resident = kResident;
+  static constexpr int M = BM, N = BN, WarpsM = kWarpsM, WarpsN = kWarpsN, Resident = kResident;
   static constexpr int WM = BM / kWarpsM, WN = BN / kWarpsN, Threads = kWarp * kWarpsM * kWarpsN;
   static constexpr int StageElements = (BM + BN) * kBlock;
   static constexpr int RingBytes = kStages * StageElements * 2;
@@ -43,14 +45,15 @@ using Small = Tile<64, 64, 2, 2, 3>;
 // Element offset of chunk c of row r in a stage.
 DARKROOM_DEVICE int swizzled(int row, int chunk) { return row * kBlock + (chunk ^ (row / 2 % kChunks)) * 8; }
 
-template <typename T, typename Tile>
+template <typename T, typename Tile, bool kMoments>
 __global__ void __launch_bounds__(Tile::Threads, Tile::Resident)
     mma_gemm(const __grid_constant__ GemmParams<T, T, T> p) {
   constexpr int kRowsAtOnce = Tile::Threads / kChunks;
   constexpr int kRowsA = Tile::M / kRowsAtOnce, kRowsB = Tile::N / kRowsAtOnce;  // of a thread, in each block of K
   constexpr int kFragmentsM = Tile::WM / 16, kFragmentsN = Tile::WN / 8;
   const int thread = int(threadIdx.x), lane = lane_index(), warp = warp_index();
-  const uint32_t first_row = blockIdx.x * Tile::M, first_column = blockIdx.y * Tile::N;
+  const TileRows rows = tile_rows<kMoments, Tile::M>(blockIdx.x, p.epilogue.rows, p.epilogue.rows_of_sample);
+  const uint32_t first_row = rows.first, first_column = blockIdx.y * Tile::N;
   const uint32_t phase = phase_of(p), k_begin = blockIdx.z / p.phases * p.k_blocks_of_split;
   const uint32_t k_end = k_begin + p.k_blocks_of_split < p.k_blocks ? k_begin + p.k_blocks_of_split : p.k_blocks;
   const Shared<T> ring = dynamic_shared<T>();
@@ -60,7 +63,7 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::Resident)
   OutputPixel pixel[kRowsA];
   DARKROOM_UNROLL
   for (int i = 0; i < kRowsA; ++i) {
-    pixel[i] = output_pixel(p.gather, first_row + uint32_t(copied_row + i * kRowsAtOnce), p.epilogue.rows);
+    pixel[i] = output_pixel(p.gather, first_row + uint32_t(copied_row + i * kRowsAtOnce), rows.end);
     pixel[i].y += int32_t(phase / 2);
     pixel[i].x += int32_t(phase % 2);
   }
@@ -129,7 +132,9 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::Resident)
   cp_async_wait<0>();
   sync_block();  // the ring is free
 
-  const Shared<float> slice = dynamic_shared<float>() + warp * 16 * kSlicePitch<Tile::WN>;
+  constexpr int kPitch = kSlicePitch<Tile::WN>;
+  const Shared<float> slice = dynamic_shared<float>() + warp * 16 * kPitch;
+  std::conditional_t<kMoments, ColumnSums, NoColumnSums> column_sums;
   DARKROOM_UNROLL
   for (int m = 0; m < kFragmentsM; ++m) {
     sync_warp();
@@ -137,18 +142,28 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::Resident)
     for (int n = 0; n < kFragmentsN; ++n) {
       DARKROOM_UNROLL
       for (int half = 0; half < 2; ++half)
-        store(as<Vec<float, 2>>(slice + ((lane / 4 + half * 8) * kSlicePitch<Tile::WN> + n * 8 + lane % 4 * 2)),
+        store(as<Vec<float, 2>>(slice + ((lane / 4 + half * 8) * kPitch + n * 8 + lane % 4 * 2)),
               Vec<float, 2>{{sum[m][n][half * 2], sum[m][n][half * 2 + 1]}});
     }
     sync_warp();
-    store_slice<16, Tile::WN>(p, slice, first_row + uint32_t(warp_row + m * 16), first_column + uint32_t(warp_column));
+    store_slice<16, Tile::WN>(p, slice, first_row + uint32_t(warp_row + m * 16), rows.end,
+                              first_column + uint32_t(warp_column), column_sums);
+  }
+  if constexpr (kMoments) {
+    sync_warp();
+    store_piece<kSliceLanes<Tile::WN>>(column_sums, slice, kPitch);
+    store_slabs<Tile::WarpsM, Tile::WarpsN, Tile::WM, Tile::WN, 16 * kPitch>(
+        p.epilogue.moments, dynamic_shared<float>(), kPitch, rows, phase, first_column, p.epilogue.columns);
   }
 }
 
 template <typename T, typename Tile>
 void launch_tile(const Stream& stream, const char* name, const GemmParams<T, T, T>& p, const GemmCall& c) {
-  launch_grid(stream, name, {blocks_for(c.rows(), Tile::M), blocks_for(c.columns(), Tile::N), p.splits * p.phases},
-              Tile::Threads, Tile::SharedBytes, mma_gemm<T, Tile>, p);
+  const bool moments = c.moments.present() && p.splits == 1;  // else the splits' sums leave them
+  launch_grid(stream, name,
+              {moments ? blocks_of_rows(c, Tile::M) : blocks_for(c.rows(), Tile::M), blocks_for(c.columns(), Tile::N),
+               p.splits * p.phases},
+              Tile::Threads, Tile::SharedBytes, moments ? mma_gemm<T, Tile, true> : mma_gemm<T, Tile, false>, p);
 }
 
 template <typename T>
@@ -163,7 +178,11 @@ void enqueue_type(const GemmCall& c, const MmaPlan& plan, const void* packed, vo
   if (plan.tile == MmaTile::large) launch_tile<T, Large>(stream, "gemm_mma_128x128", p, c);
   if (plan.tile == MmaTile::medium) launch_tile<T, Medium>(stream, "gemm_mma_128x64", p, c);
   if (plan.tile == MmaTile::small) launch_tile<T, Small>(stream, "gemm_mma_64x64", p, c);
-  if (plan.splits > 1) {
+  if (plan.splits > 1 && c.moments.present()) {
+    const uint32_t blocks = blocks_of_rows(c, kSlabRows) * blocks_for(c.columns(), kReduceColumns);
+    launch_grid(stream, "gemm_reduce_splits_and_moments", {blocks, p.phases}, kReduceThreads, 0,
+                reduce_splits_and_moments<GemmParams<T, T, T>>, p);
+  } else if (plan.splits > 1) {
     const int64_t outputs = c.epilogue.geglu ? c.columns() / 2 : c.columns();
     launch_grid(stream, "gemm_reduce_splits", {blocks_for(c.rows() * ceil_div(outputs, 4), kReduceThreads), p.phases},
                 kReduceThreads, 0, reduce_splits<GemmParams<T, T, T>>, p);

@@ -1,19 +1,26 @@
-// group_norm and group_norm_silu for GPUs, two grids: statistics of chunks of pixels, then one pass that applies them.
+// group_norm and group_norm_silu for GPUs, two grids: moments of chunks of the sample, then one pass that applies them. Where the
+// kernels that wrote x left its moments (KernelCall::moments), the first grid reads those alone: x is read once.
 //
 //   statistics  grid (chunks, B). A thread owns eight channels and every `lanes`-th pixel of the chunk; it sums x − x₀ and
 //               (x − x₀)², x₀ the first element of the sample's group: means are kept as distances from it, so that a large
 //               mean costs no digits. Channels of a group and lanes meet in shared memory by the pairwise rule of Chan, Golub
 //               and LeVeque (1979): mean and squared deviations of each chunk and group go to scratch.
+//   combine     in its place, of given moments: grid (chunks, runs of groups, B); a chunk is a share of each source's slabs, a run
+//               as many groups as make whole sectors. A thread owns a channel and every `lanes`-th slab; it sums n · d and
+//               squares + n · d², d the distance of a slab's mean from the first one's, then as above.
 //   apply       grid (blocks of pixels, B). Each block merges its sample's chunks, then normalises; a thread keeps its eight channels,
 //               and what they are multiplied by, for all of its pixels.
 //
 // Where a group's moments are merged, `parts` neighbouring threads each take every parts-th of them and meet by shuffle: a merge
 // divides, and 32 groups alone would leave 7 of 8 warps waiting for 60 in a row.
 //
-// Bytes: x twice, out once; the second reading comes from L2 where the sample fits it. Shared memory: 8 bytes for a channel of
-// each lane, at most 20 KB (C = 2560). Chunks and the order of all sums follow from the shape alone.
+// Bytes: x twice, out once; the second reading comes from L2 where the sample fits it. With moments x once, out once, and of a source
+// left by an implicit GEMM 8 bytes for 64 pixels of a channel. Shared memory: of the statistics 8 bytes for a channel of each lane, at
+// most 20 KB (C = 2560); of given moments 12 bytes, under 5 KB with 32 groups. Chunks and the order of all sums follow from the shapes
+// alone.
 #include <algorithm>
 
+#include "kernels/core/cuda/moments.h"
 #include "kernels/core/cuda/rows.h"
 
 namespace darkroom::kernels {
@@ -35,16 +42,28 @@ int64_t chunk_of(int64_t pixels, int64_t channels) {
   const int64_t chunks = std::clamp(pixels * channels / kElements, kMinChunks, kMaxBlocks);
   return std::max(kMinPixels, ceil_div(pixels, chunks));
 }
+// Of given moments: what a block takes of the slabs, and as many chunks as every block of the second pass may read.
+constexpr int64_t kSlabsOfChunk = 16, kMaxChunks = 64;
+
+// The moments of a source, [B][slabs][count, mean, squares][channels]. Of a slab all channels have the same count.
+struct Slabs {
+  Global<const float> moments;
+  int64_t sample, slab, kind;  // strides
+  uint32_t slabs;
+};
 
 template <typename In, typename Out>
 struct Params {
   Global<const In> x, x2;
   Global<const float> gamma, beta;
   Global<Out> out;
-  Global<float> mean, squares;  // [B, G, chunks], scratch
+  Global<float> mean, squares, count;  // [B, G, chunks], scratch; count: of given moments alone
+  Slabs given[2];
   RowMap x_rows, x2_rows, out_rows;
   uint32_t pixels, chunk, chunks, applied, groups, eights, lanes;  // chunk, applied: pixels of a block
   uint32_t parts;                                                  // threads that share a group, a power of two
+  // Of given moments: groups of a block; threads of a channel, of a group; from lane to lane in threads, and in shared memory.
+  uint32_t run, run_lanes, run_parts, run_step, run_pitch;
   int64_t first_channels, channels;
   float eps;
   bool vectors, silu;
@@ -92,24 +111,6 @@ DARKROOM_DEVICE uint32_t group_of(GroupWalk& walk, int64_t c) {  // c: that of b
     walk.end += walk.width;
   }
   return walk.group;
-}
-
-struct Moments {
-  float count, mean, squares;  // mean: from the group's origin
-};
-DARKROOM_DEVICE Moments merge(const Moments& a, const Moments& b) {
-  if (a.count == 0) return b;
-  if (b.count == 0) return a;
-  const float count = a.count + b.count, difference = b.mean - a.mean, share = b.count / count;
-  return {count, a.mean + difference * share, a.squares + b.squares + difference * difference * a.count * share};
-}
-
-// Merges what `parts` neighbouring lanes have; the first of them gets all. All lanes of the warp take part.
-DARKROOM_DEVICE Moments merge_parts(Moments mine, uint32_t parts) {
-  for (uint32_t m = 1; m < parts; m *= 2)
-    mine = merge(mine,
-                 {shuffle_xor(mine.count, int(m)), shuffle_xor(mine.mean, int(m)), shuffle_xor(mine.squares, int(m))});
-  return mine;
 }
 
 template <typename In, typename Out>
@@ -188,6 +189,60 @@ __global__ void __launch_bounds__(kThreads) statistics(const __grid_constant__ P
   }
 }
 
+// What a thread's slabs say of channel c: every run_lanes-th of the chunk's, from `lane` on.
+template <typename In, typename Out>
+DARKROOM_DEVICE Moments of_slabs(const Params<In, Out>& p, uint32_t lane, int64_t c) {
+  const bool second = c >= p.first_channels;
+  const Slabs& s = p.given[second ? 1 : 0];
+  const uint32_t begin = uint32_t(int64_t(s.slabs) * blockIdx.x / p.chunks) + lane;
+  const uint32_t end = uint32_t(int64_t(s.slabs) * (blockIdx.x + 1) / p.chunks);
+  if (begin >= end) return {0, 0, 0};
+  const Global<const float> counts = s.moments + (blockIdx.z * s.sample + begin * s.slab);
+  Global<const float> means = counts + (s.kind + (second ? c - p.first_channels : c)), count = counts;
+  const float first = load(means);
+  float pixels = 0, sum = 0, squares = 0;
+  for (uint32_t slab = begin; slab < end; slab += p.run_lanes) {
+    const float n = load(count), d = load(means) - first;
+    squares += load(means + s.kind) + n * d * d;
+    sum += n * d;
+    pixels += n;
+    count += p.run_lanes * s.slab;
+    means += p.run_lanes * s.slab;
+  }
+  const float d = sum / pixels;
+  const float origin = origin_of(p, blockIdx.z * p.pixels, c / (p.channels / p.groups));
+  return {pixels, (first - origin) + d, squares - sum * d};
+}
+
+template <typename In, typename Out>
+__global__ void __launch_bounds__(kThreads) combine(const __grid_constant__ Params<In, Out> p) {
+  const uint32_t width = uint32_t(p.channels / p.groups), first_group = blockIdx.y * p.run;
+  const uint32_t groups = first_group + p.run < p.groups ? p.run : p.groups - first_group, channels = groups * width;
+  const uint32_t kind = p.run_lanes * p.run_pitch;  // [lane][channel], and a gap
+  const Shared<float> count = dynamic_shared<float>(), mean = count + kind, squares = mean + kind;
+  for (uint32_t item = threadIdx.x; item < p.run_lanes * p.run_step; item += kThreads) {
+    const uint32_t lane = item / p.run_step, channel = item % p.run_step, at = lane * p.run_pitch + channel;
+    if (channel >= channels) continue;
+    const Moments m = of_slabs(p, lane, int64_t(first_group) * width + channel);
+    store(count + at, m.count);
+    store(mean + at, m.mean);
+    store(squares + at, m.squares);
+  }
+  sync_block();
+  const uint32_t g = threadIdx.x / p.run_parts, part = threadIdx.x % p.run_parts;
+  Moments all{0, 0, 0};
+  for (uint32_t i = part; i < p.run_lanes * width && g < groups; i += p.run_parts) {
+    const uint32_t at = i / width * p.run_pitch + g * width + i % width;
+    all = merge(all, {load(count + at), load(mean + at), load(squares + at)});
+  }
+  all = merge_parts(all, p.run_parts);
+  if (part > 0 || g >= groups) return;
+  const int64_t at = (int64_t(blockIdx.z) * p.groups + first_group + g) * p.chunks + blockIdx.x;
+  store(p.count + at, all.count);
+  store(p.mean + at, all.mean);
+  store(p.squares + at, all.squares);
+}
+
 // The blocks of an SM: a fourth one of f32 would spill.
 template <typename In, typename Out>
 __global__ void __launch_bounds__(kThreads, sizeof(In) + sizeof(Out) == 8 ? 3 : 4)
@@ -200,7 +255,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(In) + sizeof(Out) == 8 ? 3 : 
   for (uint32_t chunk = part; chunk < p.chunks && group < p.groups; chunk += p.parts) {
     const uint32_t left = p.pixels - chunk * p.chunk, pixels = left < p.chunk ? left : p.chunk;
     const int64_t at = (int64_t(blockIdx.y) * p.groups + group) * p.chunks + chunk;
-    all = merge(all, {float(pixels) * float(width), load(p.mean + at), load(p.squares + at)});
+    const float count = p.count == nullptr ? float(pixels) * float(width) : load(p.count + at);
+    all = merge(all, {count, load(p.mean + at), load(p.squares + at)});
   }
   all = merge_parts(all, p.parts);
   if (part == 0 && group < p.groups) {
@@ -254,16 +310,48 @@ const char* reject_op(const KernelCall& call) {
 }
 
 struct Sizes {
-  int64_t pixels, chunk, chunks, applied, moments;  // moments: floats of each kind in scratch
+  bool given;
+  int64_t pixels, chunk, chunks, applied;
+  size_t moments, kinds;  // floats of each kind in scratch
 };
 Sizes sizes_of(const KernelCall& call, int groups) {
-  const int64_t pixels = call.out.rows() / call.out.shape[0], chunk = chunk_of(pixels, call.out.channels()),
-                chunks = ceil_div(pixels, chunk);
-  return {pixels, chunk, chunks, applied_of(pixels), call.out.shape[0] * chunks * groups};
+  using S = GroupNormAttrs;
+  const int64_t pixels = call.out.rows() / call.out.shape[0];
+  Sizes s{call.in[S::kMoments].present(), pixels, 0, 0, applied_of(pixels), 0, 2};
+  if (s.given) {
+    s.kinds = 3;
+    for (const int slot : {S::kMoments, S::kMoments2})
+      if (const TensorView& v = call.in[slot]; v.present())
+        s.chunks = std::max(s.chunks, std::min(kMaxChunks, ceil_div(v.shape[1], kSlabsOfChunk)));
+  } else {
+    s.chunk = chunk_of(pixels, call.out.channels());
+    s.chunks = ceil_div(pixels, s.chunk);
+  }
+  s.moments = size_t(call.out.shape[0] * s.chunks * groups);
+  return s;
 }
 template <typename Attrs>
 size_t scratch_bytes(const KernelCall& call, int) {
-  return size_t(sizes_of(call, call.attributes<Attrs>().groups).moments) * 2 * sizeof(float);
+  const Sizes s = sizes_of(call, call.attributes<Attrs>().groups);
+  return s.moments * s.kinds * sizeof(float);
+}
+
+// As many groups as end with a sector, and have work for a warp.
+uint32_t groups_of_run(uint32_t groups, int64_t width) {
+  constexpr int64_t kSector = 8;
+  uint32_t run = 1;
+  while (run < groups && (run * width < kWarp || run * width % kSector != 0)) ++run;
+  return run;
+}
+Slabs slabs_of(const TensorView& v, const char* name) {
+  if (!v.present()) return {};
+  return {global<const float>(v, name), v.stride[0], v.stride[1], v.stride[2], uint32_t(v.shape[1])};
+}
+// The largest power of two, up to a warp, of threads that each of n may have.
+uint32_t parts_for(uint32_t n) {
+  uint32_t parts = 1;
+  while (parts < kWarp && 2 * parts * n <= kThreads) parts *= 2;
+  return parts;
 }
 
 void enqueue(const KernelCall& call, const Stream& stream, const GroupNormAttrs& attrs, bool silu) {
@@ -279,9 +367,9 @@ void enqueue(const KernelCall& call, const Stream& stream, const GroupNormAttrs&
     p.gamma = global<const float>(call.in[S::kGamma], "gamma");
     p.beta = global<const float>(call.in[S::kBeta], "beta");
     p.out = global<Out>(call.out, "out");
-    p.mean = global<float>(call.scratch, size_t(sizes.moments), "scratch mean");
-    p.squares =
-        global<float>(static_cast<float*>(call.scratch) + sizes.moments, size_t(sizes.moments), "scratch squares");
+    float* const scratch = static_cast<float*>(call.scratch);
+    p.mean = global<float>(scratch, sizes.moments, "scratch mean");
+    p.squares = global<float>(scratch + sizes.moments, sizes.moments, "scratch squares");
     p.x_rows = row_map(x);
     p.x2_rows = row_map(x2);
     p.out_rows = row_map(call.out);
@@ -294,15 +382,29 @@ void enqueue(const KernelCall& call, const Stream& stream, const GroupNormAttrs&
     p.channels = call.out.channels();
     p.eights = blocks_for(p.channels, 8);
     p.lanes = p.eights < kThreads ? kThreads / p.eights : 1;
-    p.parts = 1;
-    while (p.parts < kWarp && 2 * p.parts * p.groups <= kThreads) p.parts *= 2;
+    p.parts = parts_for(p.groups);
     p.eps = attrs.eps;
     p.vectors = rows_of_eights(x) && rows_of_eights(x2) && rows_of_eights(call.out) &&
                 rows_of_eights(call.in[S::kGamma]) && rows_of_eights(call.in[S::kBeta]);
     p.silu = silu;
     const uint32_t samples = uint32_t(call.out.shape[0]);
-    launch_grid(stream, "group_norm_statistics", {p.chunks, samples}, kThreads,
-                size_t(p.lanes) * size_t(p.channels) * 2 * sizeof(float), statistics<In, Out>, p);
+    if (sizes.given) {
+      p.count = global<float>(scratch + 2 * sizes.moments, sizes.moments, "scratch count");
+      p.given[0] = slabs_of(call.in[S::kMoments], "moments");
+      p.given[1] = slabs_of(call.in[S::kMoments2], "moments2");
+      p.run = groups_of_run(p.groups, p.channels / p.groups);
+      // A warp takes channels of one slab; and reads a group's from banks that follow upon each other, lane after lane.
+      const uint32_t width = uint32_t(p.channels / p.groups), channels = p.run * width;
+      p.run_step = uint32_t(round_up(channels, kWarp));
+      p.run_pitch = channels + (width + kWarp - channels % kWarp) % kWarp;
+      p.run_lanes = p.run_step < kThreads ? kThreads / p.run_step : 1;
+      p.run_parts = parts_for(p.run);
+      launch_grid(stream, "group_norm_combine", {p.chunks, blocks_for(p.groups, p.run), samples}, kThreads,
+                  size_t(p.run_lanes * p.run_pitch) * 3 * sizeof(float), combine<In, Out>, p);
+    } else {
+      launch_grid(stream, "group_norm_statistics", {p.chunks, samples}, kThreads,
+                  size_t(p.lanes) * size_t(p.channels) * 2 * sizeof(float), statistics<In, Out>, p);
+    }
     launch_grid(stream, "group_norm_apply", {blocks_for(sizes.pixels, sizes.applied), samples}, kThreads, 0,
                 apply<In, Out>, p);
   });

@@ -38,7 +38,9 @@ void expect_agreement(const CallMemory& call, OpKind op, DType type) {
     return;
   }
   const std::vector<float> expected = call.run(*find_kernel(op, "ref"), 1, DType::f64);
-  EXPECT_LE(relative_l2(call.run(forced_kernel, 1), expected), kF16Limit);
+  const std::vector<float> out = call.run(forced_kernel, 1);
+  EXPECT_LE(relative_l2(out, expected), kF16Limit);
+  expect_moments(call, forced_kernel, out);
 }
 
 TEST(GemmTiles, EachTileWholeAndSplit) {
@@ -103,6 +105,46 @@ TEST(GemmTiles, ConvolutionOfAPictureEnlargedTwice) {
         call.set_output(type, 4);
         expect_agreement(call, OpKind::conv2d, type);
       }
+}
+
+// Of samples that end in the middle of a tile, of a slab and of a warp's rows; from the tiles themselves and from the sums of splits;
+// values far from zero, of which a 16-bit type keeps few digits.
+TEST(GemmTiles, Moments) {
+  struct Case {
+    int64_t h, w, second, n;
+    int kernel, stride;
+  };
+  for (const Case& c : {Case{13, 15, 24, 50, 1, 1}, Case{8, 8, 0, 136, 3, 1}, Case{17, 20, 0, 7, 3, 2},
+                        Case{20, 23, 8, 72, 3, 1}, Case{1, 1, 0, 12, 3, 1}})
+    for (DType type : {DType::bf16, DType::f16})
+      for (MmaTile tile : {MmaTile::huge, MmaTile::large, MmaTile::medium, MmaTile::small})
+        for (int64_t splits : {1, 2})
+          for (bool wide : {false, true}) {  // f32 for an output
+            if (wide && (type == DType::f16 || tile == MmaTile::huge)) continue;
+            forced = {tile, splits};
+            SCOPED_TRACE(fmt::format("{}x{}+{} to {} {} tile {} splits {}{}", c.h, c.w, c.second, c.n, dtype_name(type),
+                                     int(tile), splits, wide ? " out f32" : ""));
+            test_only<conv2d_call>(OpKind::conv2d, type == DType::bf16 ? "sm80_mma_bf16" : "sm80_mma_f16");
+            Conv2dAttrs attrs;
+            attrs.kernel = c.kernel;
+            attrs.stride = c.stride;
+            if (c.kernel == 1) attrs.pad_top = attrs.pad_left = attrs.pad_bottom = attrs.pad_right = 0;
+            CallMemory call(attrs);
+            const int64_t depth = (40 + c.second) * c.kernel * c.kernel;
+            call.fill(Conv2dAttrs::kX, {2, c.h, c.w, 40}, type, 1.0f, 0.0f, 8);
+            if (c.second > 0) call.fill(Conv2dAttrs::kX2, {2, c.h, c.w, c.second}, type);
+            call.fill(Conv2dAttrs::kWeight, {c.n, 40 + c.second, c.kernel, c.kernel}, type,
+                      1.0f / std::sqrt(float(depth)));
+            call.fill(Conv2dAttrs::kBias, {c.n}, DType::f32, 100.0f, 300.0f);
+            call.fill(Conv2dAttrs::kRowBias, {2, c.n}, DType::f32);
+            const DType out = wide ? DType::f32 : type;
+            if (c.stride == 1) call.fill(Conv2dAttrs::kResidual, {2, c.h, c.w, c.n}, out);
+            call.set_output(out, c.n % 4 == 0 ? 4 : 0);
+            expect_agreement(call, OpKind::conv2d, type);
+            std::vector<float> moments;
+            call.run_with_moments(forced_kernel, 1, moments);
+            EXPECT_FALSE(moments.empty());
+          }
 }
 
 GemmCall linear(int64_t rows, int64_t columns, int64_t depth) {

@@ -37,12 +37,13 @@ struct LoopRun {
   int calls = 0;
 };
 
-LoopRun run_loop(Device device, DType dtype) {
+LoopRun run_loop(Device device, DType dtype, const DisabledPasses& disabled = {}) {
   const UNetGraphOptions unet{2, kHeight, kWidth, kTokens, dtype};
   NamedWeights weights;
   weights.add(build_unet(small_unet(), unet));
   SessionOptions options;
   options.device = device;
+  options.disabled_passes = disabled;
   Session session(weights, options);
   Loop loop(session, small_unet(), unet);
   Conditioning conditioning;
@@ -86,6 +87,14 @@ TEST(CudaBackend, TheLoopGivesWhatTheCpuGives) {
   // In bf16 no more than twice as far from that as the CPU's own kernels are.
   const double bf16 = relative_l2(run_loop(Device::cpu, DType::bf16).latents, cpu);
   EXPECT_LE(relative_l2(run_loop(Device::cuda, DType::bf16).latents, cpu), 2 * bf16);
+}
+
+// What norms take from moments is what they would find by themselves, but for the last bits.
+TEST(CudaBackend, MomentsChangeRoundingsAlone) {
+  const std::vector<float> with = run_loop(Device::cuda, DType::f32).latents,
+                           without = run_loop(Device::cuda, DType::f32, {"conv_moments"}).latents;
+  EXPECT_NE(with, without);
+  EXPECT_LE(relative_l2(with, without), 2e-5);
 }
 
 TEST(CudaBackend, TheSamePlanGivesTheSameBits) {
@@ -184,6 +193,37 @@ TEST(CudaBackend, SaysWhyThereIsNone) {
   EXPECT_THROW(make_cuda_backend(1), Error);
   simt::set_device_memory(size_t(4) << 30);
   EXPECT_EQ(choose_device("auto").device, Device::cuda);
+}
+
+// Its first grid reads them and no picture; what stores the picture has as many slabs as were planned.
+TEST(PlanningBackend, ANormBehindConvolutionsReadsMoments) {
+  SessionOptions options;
+  options.plan_for = Isa::sm90;
+  NamedWeights weights;
+  Session session(weights, options);
+  const UNetGraphOptions unet{2, 16, 16, kTokens, DType::bf16};
+  Graph graph = build_unet(small_unet(), unet);
+  int passes = 0;
+  for (const PassReport& report : session.fuse(graph))
+    if (report.name == "conv_moments") passes = report.count;
+  weights.add(graph);
+  const Plan plan = session.plan(std::move(graph));
+  int given = 0, own = 0;
+  for (const Step& step : plan.steps) {
+    const KernelCall call = plan.call(step);
+    if (call.moments.present()) {
+      EXPECT_EQ(step.selection.kernel->moments_slabs(call), call.moments.shape[1]);
+    }
+    if (step.selection.kernel->op != OpKind::group_norm && step.selection.kernel->op != OpKind::group_norm_silu)
+      continue;
+    const std::vector<cuda::Launch> launches = cuda::launches_of(*step.selection.kernel, call);
+    ASSERT_EQ(launches.size(), 2u);
+    const bool moments = call.in[GroupNormAttrs::kMoments].present();
+    EXPECT_EQ(launches[0].name, moments ? "group_norm_combine" : "group_norm_statistics");
+    ++(moments ? given : own);
+  }
+  EXPECT_EQ(given, passes);
+  EXPECT_GT(given, own);
 }
 
 TEST(PlanningBackend, PlansAndLaunchesNeedNoDevice) {

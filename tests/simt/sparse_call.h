@@ -34,6 +34,12 @@ class SparseCall {
   SparseCall(const SparseCall&) = delete;
   SparseCall& operator=(const SparseCall&) = delete;
 
+  // The kernel is to leave moments of what it stores.
+  void want_moments(const KernelDef& kernel) {
+    const Shape& out = call.out.shape;
+    call.moments = view({out[0], kernel.moments_slabs(call), 3, out.channels()}, DType::f32, 0);
+  }
+
   const KernelDef& kernel(std::string_view variant) const { return *find_kernel(op_kind(attrs_), variant); }
 
   // Nullptr, or why the kernel will not; weights and scratch are zeros as well.

@@ -72,8 +72,13 @@ bool was_held(const KernelDef& kernel);
 // Holds kernels_under_test(op) against `ref` computed and stored in f64: relative L2 at most twice that of the plain loop in
 // the types that the kernel multiplies (plain.h), plus kFloor; and the same bits from teams of 1, 2 and 3. Those are the
 // call's own types, but for kernels that multiply in bf16, which round finer weights to it. A GPU's kernels are called
-// once. Where a kernel leaves moments, they are held against its output, and to be the same bits for the first sample alone. Fails where there are kernels and none accepts the call.
+// once. Where a kernel leaves moments, expect_moments() holds them. Fails where there are kernels and none accepts the call.
 void expect_kernels_agree(const CallMemory& call, OpKind op);
+
+// Holds the moments that a kernel leaves, if it does, against its output `out`, which stays what it is: all slabs of a sample together
+// are as many pixels and have their mean and squares. Those of the first sample alone are the same bits; on a GPU, whose plan
+// follows from all samples, as many slabs.
+void expect_moments(const CallMemory& call, const KernelDef& kernel, const std::vector<float>& out);
 
 // A few roundings of f32, for the sums and polynomials that happen to be exact in the plain loop.
 inline constexpr double kFloor = 3e-7;

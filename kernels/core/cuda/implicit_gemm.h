@@ -11,8 +11,12 @@
 //              of every second line.
 //   split K    each of `splits` grids of blocks takes a run of K blocks; their f32 sums go to scratch, and a second kernel adds
 //              them in order and applies the epilogue.
+//   moments    of what a convolution stores (moments.h): forms of the kernels of their own, the others carry nothing of them.
 #pragma once
 
+#include <type_traits>
+
+#include "kernels/core/cuda/moments.h"
 #include "kernels/core/cuda/rows.h"
 #include "kernels/core/gemm_call.h"
 
@@ -32,6 +36,7 @@ struct EpilogueParams {
   uint32_t columns;  // of the weight, before GEGLU halves them
   Activation activation;
   bool geglu, vectors;  // vectors: four outputs, and what is added to them, may be moved at once
+  MomentsParams moments;
 };
 
 struct GatherParams {
@@ -60,10 +65,10 @@ struct GemmParams {
 // One row of the output, as the gather needs it.
 struct OutputPixel {
   int32_t y, x;     // of the window's corner in the picture as the convolution sees it
-  uint32_t sample;  // ~0u: beyond the last row
+  uint32_t sample;  // ~0u: beyond the tile's last row
 };
-DARKROOM_DEVICE OutputPixel output_pixel(const GatherParams& g, uint32_t row, uint32_t rows) {
-  if (row >= rows) return {0, 0, ~0u};
+DARKROOM_DEVICE OutputPixel output_pixel(const GatherParams& g, uint32_t row, uint32_t end) {
+  if (row >= end) return {0, 0, ~0u};
   const uint32_t line = row / g.out_width;
   return {int32_t(line % g.out_height) * g.stride_y_x - g.pad_top,
           int32_t(row % g.out_width) * g.stride_y_x - g.pad_left, line / g.out_height};
@@ -119,12 +124,13 @@ DARKROOM_DEVICE void add_biases(float (&v)[4], const EpilogueParams<T>& e, uint3
   }
 }
 
-// Finishes and stores outputs n … n + 3 of a row: v their sums; with GEGLU, gate those of their gates.
-template <typename T>
-DARKROOM_DEVICE void finish4(const EpilogueParams<T>& e, uint32_t phase, uint32_t row, uint32_t n, float (&v)[4],
-                             float (&gate)[4]) {
+// Finishes and stores outputs n … n + 3 of a row before `end`: v their sums; with GEGLU, gate those of their gates. Column sums get what
+// was stored.
+template <typename T, typename Sums>
+DARKROOM_DEVICE void finish4(const EpilogueParams<T>& e, uint32_t phase, uint32_t row, uint32_t end, uint32_t n,
+                             float (&v)[4], float (&gate)[4], Sums& sums) {
   const uint32_t outputs = e.geglu ? e.columns / 2 : e.columns, sample = row / e.rows_of_sample;
-  if (row >= e.rows || n >= outputs) return;
+  if (row >= end || n >= outputs) return;
   const uint32_t left = outputs - n;
   const int64_t out =
       row_offset(e.out_rows, row) + (phase / 2) * e.phase_stride[0] + (phase % 2) * e.phase_stride[1] + n;
@@ -151,6 +157,12 @@ DARKROOM_DEVICE void finish4(const EpilogueParams<T>& e, uint32_t phase, uint32_
     store_run<float>(e.out_f32 + out, v, e.vectors, left);
   else
     store_run<T>(e.out_16 + out, v, e.vectors, left);
+  if constexpr (Sums::kWanted) {
+    DARKROOM_UNROLL
+    for (int i = 0; i < 4; ++i)
+      if (e.out_f32 == nullptr) v[i] = widen(narrow<T>(v[i]));
+    add_row(sums, v);
+  }
 }
 
 // blockIdx.z counts [splits][phases].
@@ -164,13 +176,17 @@ template <int kColumns>
 inline constexpr int kSlicePitch = kColumns + 8;
 
 // A warp takes kRows × kColumns sums, of rows `row` … and packed columns `column` …, from shared memory (of its own; written
-// before a sync_warp) to their place: the output, or its split's part of `partial`. Four columns to a lane: whole sectors.
-template <int kRows, int kColumns, typename Params>
-DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uint32_t row, uint32_t column) {
+// before a sync_warp) to their place: the output, or its split's part of `partial`. Four columns to a lane, the same in all rows and
+// calls: whole sectors.
+template <int kColumns>
+inline constexpr int kSliceLanes = kColumns / 4;
+template <int kRows, int kColumns, typename Params, typename Sums>
+DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uint32_t row, uint32_t end,
+                                 uint32_t column, Sums& sums) {
   const auto& e = p.epilogue;
   const uint32_t phase = phase_of(p);
   const int lane = lane_index();
-  if (p.partial == nullptr && e.geglu) {
+  if (!Sums::kWanted && p.partial == nullptr && e.geglu) {
     constexpr int kLanes = kColumns / 8;  // of a row: each has four values and their gates
     DARKROOM_NO_UNROLL
     for (int first = 0; first < kRows; first += kWarp / kLanes) {
@@ -181,21 +197,21 @@ DARKROOM_DEVICE void store_slice(const Params& p, Shared<const float> slice, uin
       const auto x = load(as<Vec<float, 4>>(slice + (at + first_read)));
       const auto y = load(as<Vec<float, 4>>(slice + (at + 8 - first_read)));
       auto v = first_read ? y : x, gate = first_read ? x : y;
-      finish4(e, phase, row + uint32_t(r), column / 2 + uint32_t(c) * 4, v.v, gate.v);
+      finish4(e, phase, row + uint32_t(r), end, column / 2 + uint32_t(c) * 4, v.v, gate.v, sums);
     }
     return;
   }
-  constexpr int kLanes = kColumns / 4;
+  constexpr int kLanes = kSliceLanes<kColumns>;
   DARKROOM_NO_UNROLL
   for (int first = 0; first < kRows; first += kWarp / kLanes) {
     const int r = first + lane / kLanes, c = lane % kLanes * 4;
     auto v = load(as<Vec<float, 4>>(slice + (r * kSlicePitch<kColumns> + c)));
     const uint32_t n = column + uint32_t(c);
-    if (p.partial != nullptr) {
-      if (row + uint32_t(r) < e.rows && n < p.padded_columns)
+    if (!Sums::kWanted && p.partial != nullptr) {
+      if (row + uint32_t(r) < end && n < p.padded_columns)
         store(as<Vec<float, 4>>(p.partial + ((int64_t(blockIdx.z) * e.rows + row + r) * p.padded_columns + n)), v);
     } else {
-      finish4(e, phase, row + uint32_t(r), n, v.v, v.v);
+      finish4(e, phase, row + uint32_t(r), end, n, v.v, v.v, sums);
     }
   }
 }
@@ -221,7 +237,40 @@ __global__ void __launch_bounds__(kReduceThreads, 5) reduce_splits(const __grid_
     DARKROOM_UNROLL
     for (int i = 0; i < 4; ++i) gate[i] += gates.v[i];
   }
-  finish4(e, blockIdx.y, row, n, v, gate);
+  NoColumnSums none;
+  finish4(e, blockIdx.y, row, e.rows, n, v, gate, none);
+}
+
+// The same where moments are wanted. Block: a slab of one sample and 32 columns; blockIdx.x counts [slabs of all samples][columns],
+// blockIdx.y phases. A warp takes eight rows, a lane four columns of two of them: whole lines of the sums.
+inline constexpr int kReduceColumns = 32, kReduceWarps = kReduceThreads / kWarp, kReduceRows = kSlabRows / kReduceWarps;
+template <typename Params>
+__global__ void __launch_bounds__(kReduceThreads, 4) reduce_splits_and_moments(const __grid_constant__ Params p) {
+  const auto& e = p.epilogue;
+  constexpr int kLanes = kSliceLanes<kReduceColumns>, kPitch = kReduceColumns;
+  const uint32_t wide = (e.columns + kReduceColumns - 1) / kReduceColumns;
+  const TileRows rows = tile_rows<true, kSlabRows>(blockIdx.x / wide, e.rows, e.rows_of_sample);
+  const uint32_t first_column = blockIdx.x % wide * kReduceColumns, lane = uint32_t(lane_index());
+  const uint32_t first_row = rows.first + uint32_t(warp_index()) * kReduceRows + lane / kLanes;
+  const uint32_t n = first_column + lane % kLanes * 4;
+  ColumnSums sums;
+  DARKROOM_UNROLL
+  for (int i = 0; i < kReduceRows; i += kWarp / kLanes) {
+    const uint32_t row = first_row + uint32_t(i);
+    if (row >= rows.end || n >= e.columns) break;
+    float v[4] = {};
+    for (uint32_t split = 0; split < p.splits; ++split) {
+      const auto part = load(as<Vec<float, 4>>(
+          p.partial + ((int64_t(split * p.phases + blockIdx.y) * e.rows + row) * p.padded_columns + n)));
+      DARKROOM_UNROLL
+      for (int j = 0; j < 4; ++j) v[j] += part.v[j];
+    }
+    finish4(e, blockIdx.y, row, rows.end, n, v, v, sums);
+  }
+  const Shared<float> pieces = shared_array<float, kReduceWarps * 2 * kPitch>();
+  store_piece<kLanes>(sums, pieces + warp_index() * 2 * kPitch, kPitch);
+  store_slabs<kReduceWarps, 1, kReduceRows, kReduceColumns, 2 * kPitch>(e.moments, pieces, kPitch, rows, blockIdx.y,
+                                                                        first_column, e.columns);
 }
 
 // --- host -------------------------------------------------------------------------------------------------------------
@@ -286,8 +335,15 @@ GemmParams<A, W, O> gemm_params(const GemmCall& c, int64_t block) {
   e.columns = uint32_t(c.columns());
   e.activation = c.epilogue.activation;
   e.geglu = c.epilogue.geglu;
+  e.moments = moments_params(c);
   e.vectors = rows_of(4, out) && rows_of(4, c.residual) && rows_of(4, c.bias) && rows_of(4, c.row_bias);
   return p;
+}
+
+// Blocks that take `tile` rows of the output each: of a sample each where moments are wanted.
+inline uint32_t blocks_of_rows(const GemmCall& c, int64_t tile) {
+  if (!c.moments.present()) return blocks_for(c.rows(), tile);
+  return blocks_for(c.rows() / c.out.shape[0], tile) * uint32_t(c.out.shape[0]);
 }
 
 }  // namespace darkroom::cuda

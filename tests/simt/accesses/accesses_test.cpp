@@ -46,9 +46,10 @@ TEST(Accesses, EveryKernelTakesWholeSectors) {
   }
   for (const KernelDef* kernel : cuda_kernels())
     EXPECT_TRUE(kernels.contains(kernel)) << op_def(kernel->op).name << " " << kernel->variant << ": no layer runs it";
-  for (const char* grid : {"gemm_mma_256x128", "gemm_mma_128x128", "gemm_mma_128x64", "gemm_mma_64x64",
-                           "gemm_reduce_splits", "attention_flash_40", "attention_flash_64", "attention_flash_80",
-                           "attention_flash_160", "attention_fma_64", "attention_fma_160", "attention_fma_512"})
+  for (const char* grid :
+       {"gemm_mma_256x128", "gemm_mma_128x128", "gemm_mma_128x64", "gemm_mma_64x64", "gemm_reduce_splits",
+        "gemm_reduce_splits_and_moments", "group_norm_combine", "attention_flash_40", "attention_flash_64",
+        "attention_flash_80", "attention_flash_160", "attention_fma_64", "attention_fma_160", "attention_fma_512"})
     EXPECT_TRUE(grids.contains(grid)) << grid << ": no layer launches it";
 }
 

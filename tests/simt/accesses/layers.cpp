@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "kernels/core/gemm_call.h"
 #include "tests/simt/sparse_call.h"
 
 namespace darkroom::testing {
@@ -20,6 +21,7 @@ struct Layer {
   OpAttrs attrs;
   std::vector<Operand> in;
   DType out;
+  bool moments = false;  // left by it
 };
 
 // --- the layers -------------------------------------------------------------------------------------------------------
@@ -39,7 +41,7 @@ struct Convolution {
   int64_t side, channels, columns, second = 0;
   int kernel = 3, stride = 1;
   int64_t enlarged = 0;
-  bool row_bias = false, residual = false;
+  bool row_bias = false, residual = false, moments = false;
 };
 Layer conv(std::string what, std::string_view variant, const Convolution& c, DType in, DType out) {
   Conv2dAttrs attrs;
@@ -48,7 +50,7 @@ Layer conv(std::string what, std::string_view variant, const Convolution& c, DTy
   if (c.kernel == 1) attrs.pad_top = attrs.pad_left = attrs.pad_bottom = attrs.pad_right = 0;
   attrs.upsample_height = attrs.upsample_width = c.enlarged;
   const int64_t samples = c.side > 64 ? 1 : 2;
-  Layer l{std::move(what), variant, attrs, {}, out};
+  Layer l{std::move(what), variant, attrs, {}, out, c.moments};
   l.in.push_back({Conv2dAttrs::kX, {samples, c.side, c.side, c.channels}, in});
   if (c.second) l.in.push_back({Conv2dAttrs::kX2, {samples, c.side, c.side, c.second}, in});
   l.in.push_back({Conv2dAttrs::kWeight, {c.columns, c.channels + c.second, c.kernel, c.kernel}, in});
@@ -76,12 +78,16 @@ Layer attention(std::string what, std::string_view variant, int64_t queries, int
 }
 
 template <typename Attrs>
-Layer group_norm(std::string what, int64_t samples, int64_t side, int64_t channels, int64_t second, DType type) {
+Layer group_norm(std::string what, int64_t samples, int64_t side, int64_t channels, int64_t second, DType type,
+                 bool moments = false) {
   Layer l{std::move(what), "sm80", Attrs{}, {}, type};
   l.in.push_back({GroupNormAttrs::kX, {samples, side, side, channels}, type});
   if (second) l.in.push_back({GroupNormAttrs::kX2, {samples, side, side, second}, type});
   l.in.push_back({GroupNormAttrs::kGamma, {channels + second}, f32});
   l.in.push_back({GroupNormAttrs::kBeta, {channels + second}, f32});
+  const int64_t slabs = side * side / kSlabRows;
+  if (moments) l.in.push_back({GroupNormAttrs::kMoments, {samples, slabs, 3, channels}, f32});
+  if (moments && second) l.in.push_back({GroupNormAttrs::kMoments2, {samples, slabs, 3, second}, f32});
   return l;
 }
 
@@ -147,6 +153,18 @@ void add_products(std::vector<Layer>& all) {
       conv("decoder 512x512x128 to 3", "sm80_mma_bf16", {.side = 512, .channels = 128, .columns = 3}, bf16, bf16));
   all.push_back(conv("32x32x640 enlarged to 640", "sm80_subpixel_mma_bf16", enlarging, bf16, bf16));
   all.push_back(conv("32x32x640 enlarged to 640, f16", "sm80_subpixel_mma_f16", enlarging, f16, f16));
+  constexpr Convolution seen{.side = 64, .channels = 320, .columns = 320, .residual = true, .moments = true};
+  all.push_back(conv("64x64x320 to 320 +residual, moments", "sm80_mma_bf16", seen, bf16, bf16));
+  all.push_back(conv("64x64x320 to 320 +residual, moments, f16", "sm80_mma_f16", seen, f16, f16));
+  all.push_back(conv("64x64x320 to 320 +residual, moments, f32", "sm80_fma", seen, f32, f32));
+  all.push_back(conv("16x16x1280 to 1280, moments", "sm80_mma_bf16",
+                     {.side = 16, .channels = 1280, .columns = 1280, .moments = true}, bf16, bf16));
+  all.push_back(conv("decoder 256x256x256 to 256, moments", "sm80_mma_bf16",
+                     {.side = 256, .channels = 256, .columns = 256, .moments = true}, bf16, bf16));
+  all.push_back(conv("8x8x1280 to 1280, moments", "sm80_mma_bf16",
+                     {.side = 8, .channels = 1280, .columns = 1280, .moments = true}, bf16, bf16));
+  all.push_back(conv("32x32x640 enlarged to 640, moments", "sm80_subpixel_mma_bf16",
+                     {.side = 32, .channels = 640, .columns = 640, .enlarged = 64, .moments = true}, bf16, bf16));
   all.push_back(conv("64x64x4 to 320", "sm80_fma", {.side = 64, .channels = 4, .columns = 320}, bf16, bf16));
   all.push_back(conv("16x16x640+640 to 640, f32", "sm80_fma",
                      {.side = 16, .channels = 640, .columns = 640, .second = 640, .row_bias = true}, f32, f32));
@@ -172,6 +190,9 @@ void add_rows(std::vector<Layer>& all) {
   all.push_back(group_norm<GroupNormSiluAttrs>("decoder 256x256x128", 1, 256, 128, 0, bf16));
   all.push_back(group_norm<GroupNormAttrs>("16x16x1280", 2, 16, 1280, 0, bf16));
   all.push_back(group_norm<GroupNormAttrs>("64x64x320, f32", 2, 64, 320, 0, f32));
+  all.push_back(group_norm<GroupNormSiluAttrs>("64x64x320 by moments", 2, 64, 320, 0, bf16, true));
+  all.push_back(group_norm<GroupNormSiluAttrs>("32x32x1280+640 by moments", 2, 32, 1280, 640, bf16, true));
+  all.push_back(group_norm<GroupNormSiluAttrs>("decoder 512x512x128 by moments", 1, 512, 128, 0, bf16, true));
   all.push_back(layer_norm("2x4096x320", {2, 4096, 320}, bf16));
   all.push_back(layer_norm("2x256x1280", {2, 256, 1280}, bf16));
   all.push_back(layer_norm("2x1024x640, f32", {2, 1024, 640}, f32));
@@ -241,6 +262,7 @@ LayerAccesses count(const Layer& layer) {
   for (const Operand& o : layer.in)
     for (int64_t i = 0; o.dtype == i32 && kernel.op == OpKind::embedding && i < o.shape.elements(); ++i)
       call.call.in[o.slot].as<int32_t>()[i] = int32_t(i + 1);
+  if (layer.moments) call.want_moments(kernel);
   simt::reports().clear();
   const std::string name = fmt::format("{} {}", op_def(kernel.op).name, layer.what);
   if (const char* reason = call.run(kernel)) throw std::runtime_error(fmt::format("{}: {}", name, reason));
@@ -263,6 +285,9 @@ std::span<const AccessBar> access_bars() {
       {"attention_flash_80", "", kWhole, 1.13,
        "rows of 10 chunks and a gap: eight copies that cross a row meet in a bank"},
       {"attention_flash_160", "", kWhole, 1.06, "as with rows of 80"},
+      {"group_norm_combine", "", 1.03, kWhole, "the first number of each of a thread's groups"},
+      {"group_norm_apply", "by moments", 1.42, kWhole,
+       "as below; the moments that the others read for each block weigh less here, and are whole sectors"},
       {"group_norm_apply", "f32", 1.8, kWhole, "eight f32 to a thread are half sectors, the other half comes from L1"},
       {"group_norm_apply", "", 1.31, kWhole, "as with f32: gamma and beta, once for all pixels of a thread"},
       {"group_norm_statistics", "f32", 2.11, 2.01, "as with bf16, and half sectors of x"},
