@@ -75,6 +75,17 @@ Clocks streaming(const Cost& cost, double share) {
   return {moved.clocks + kFill, moved.bound};
 }
 
+// A norm: x for the statistics, unless they come from moments, x again, and out. Each block of the second grid reads what the first
+// has found of every chunk, from L2.
+template <typename Attrs>
+Clocks norm(const KernelCall& call, const Cost& cost, const std::vector<cuda::Launch>& launches) {
+  const bool given = call.in[GroupNormAttrs::kMoments].present();
+  const double of_chunk = double(call.attributes<Attrs>().groups) * (given ? 3 : 2) * sizeof(float);
+  Clocks time = streaming(cost, given ? 1.0 : 1.5);
+  time.clocks += double(launches[1].blocks()) * launches[0].grid[0] * of_chunk / kL2Bytes;
+  return time;
+}
+
 }  // namespace
 
 ModelledStep model_step(const KernelDef& kernel, const KernelCall& call) {
@@ -90,9 +101,13 @@ ModelledStep model_step(const KernelDef& kernel, const KernelCall& call) {
     time = flash(call, step.launches.front());
   else if (cost.flops > 0)
     time = by_fma(step.launches.front(), cost);
+  else if (kernel.op == OpKind::group_norm)
+    time = norm<GroupNormAttrs>(call, cost, step.launches);
+  else if (kernel.op == OpKind::group_norm_silu)
+    time = norm<GroupNormSiluAttrs>(call, cost, step.launches);
   else
-    // A norm reads its input twice.
-    time = streaming(cost, step.launches.size() > 1 ? 1.5 : 1.0);
+    time = streaming(cost, 1.0);
+  if (call.moments.present()) time.clocks += double(call.moments.shape.elements()) * sizeof(float) / kL2Bytes;
   // The gap in front of the first grid; a split GEMM's second one is in its model.
   const double gaps = kLaunch * (mma ? 1.0 : double(step.launches.size()));
   step.seconds = (time.clocks + gaps) / kClock;
