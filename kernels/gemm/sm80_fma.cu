@@ -1,5 +1,6 @@
 // gemm and conv2d in f32 arithmetic (no TF32), for every type, width and alignment: f32 mode, and what tensor cores refuse. See
 // kernels/core/cuda/implicit_gemm.h and fma_tile.h. The next block of K is loaded into registers while one is multiplied.
+// Budget: 80 registers on every chip, so that three blocks fit an SM; 27 KB.
 #include "kernels/core/cuda/fma_tile.h"
 #include "kernels/core/cuda/implicit_gemm.h"
 #include "kernels/core/fma_call.h"
@@ -13,7 +14,7 @@ template <typename A, typename O>
 using Params = GemmParams<A, float, O>;
 
 template <typename A, typename O, bool kMoments>
-__global__ void __launch_bounds__(kFmaThreads, 2) fma_gemm(const __grid_constant__ Params<A, O> p) {
+__global__ void __launch_bounds__(kFmaThreads, 3) fma_gemm(const __grid_constant__ Params<A, O> p) {
   const FmaPlace at = fma_place();
   const FmaLoad mine = fma_load_along_k();
   const FmaTile tile = fma_tile();

@@ -57,6 +57,11 @@ TEST(Limits, Convolutions) {
     fill(call.call.in[S::kBias], 1);
     set_last(call.call.in[S::kResidual], 2);
     expect_last_row(call, variant, 3);
+    call.want_moments(call.kernel(variant));
+    expect_last_row(call, variant, 3);
+    const TensorView& moments = call.call.moments;  // of the last slab, whose other rows are 1
+    EXPECT_EQ(number(moments, moments.shape.elements() - 1 - 2 * moments.stride[2]), 64);
+    EXPECT_EQ(number(moments, moments.shape.elements() - 1 - moments.stride[2]), 1 + 2.0f / 64);
   }
   Conv2dAttrs enlarging;
   enlarging.upsample_height = 2048, enlarging.upsample_width = 2112;

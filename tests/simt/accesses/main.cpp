@@ -20,7 +20,7 @@ std::string cell(const AccessCount& c) {
 
 constexpr const char* kHead = R"(# Sectors and wavefronts of the CUDA kernels on real layers, counted by the emulator
 
-    build/release/bin/simt_accesses > bench/results/2026-11-30-simt-accesses.md
+    build/release/bin/simt_accesses > bench/results/2026-12-01-simt-accesses.md
 
 `tests/simt` runs the first, the middle and the last block of every grid that a layer launches, at the layer's full size, and takes what the lanes of
 a warp do at one place in the source for one instruction. *Sectors*: of 32 bytes, that its addresses of global memory touch, against what its bytes would
