@@ -3,7 +3,7 @@
 //
 //   for each work item (batch, head, block of queries), none depending on another:
 //     Qᵀ [kQueries at a time][D][kQueries] → scratch, in f32, times scale · log2(e): the softmax then needs exp2 alone
-//     for each tile of keys:                    K, V [keys][D] where they lie; bf16 → scratch, in f32
+//     for each tile of keys:                    K, V [keys][D] where they lie, or → scratch, in f32
 //       for each kQueries queries:              Sᵀ = K Qᵀ             kMaxRows keys or one less × kQueries: 2 · kMaxRows FMA
 //                                                                     to kMaxRows + 2 loads
 //                                               Pᵀ = exp2(Sᵀ − max)   running maximum and sum, a lane for each query
@@ -11,9 +11,9 @@
 //     out = (Oᵀ / sum)ᵀ
 //
 // With queries in the lanes nothing is ever summed across a vector, and K and V are broadcast element by element: they need no
-// packing, whatever D is; in f32 they are read where they lie, for a copy that goes to L2 takes 10 cycles a line. On AVX2, by whole tiles,
-// 16 · D cycles go to products for each key and 16 queries, and at 4.5 cycles a vector 9 to exponentials: 90 % of the peak at D = 40, more
-// above. K and V stream from L2 at 4 bytes a cycle; Pᵀ (8 KB), and for small D Qᵀ and Oᵀ too, stay in L1.
+// packing, whatever D is. On AVX2, by whole tiles, 16 · D cycles go to products for each key and 16 queries, and at 4.5 cycles a
+// vector 9 to exponentials: 90 % of the peak at D = 40, more above. K and V stream from L2 at 4 bytes a cycle; Pᵀ (8 KB), and for
+// small D Qᵀ and Oᵀ too, stay in L1.
 //
 // Same bits: a query's result depends on the tiles of keys, which follow from D and M; the block of queries may follow the team.
 //
@@ -98,9 +98,9 @@ struct Scratch {
   float* p;          // [keys][kQueries]
 
   // Lays the parts out from `base`; with a null base only the size counts.
-  static int64_t layout(const Tiling& t, int64_t queries, bool copies, float* base, Scratch* out) {
-    const int64_t copied = copies ? t.keys * t.stride : 0;
-    const int64_t sizes[] = {t.block * t.D, t.block * t.D, t.block, t.block, copied, copied, t.keys * queries};
+  static int64_t layout(const Tiling& t, int64_t queries, float* base, Scratch* out) {
+    const int64_t sizes[] = {t.block * t.D,     t.block * t.D,     t.block,         t.block,
+                             t.keys * t.stride, t.keys * t.stride, t.keys * queries};
     float** parts[] = {&out->q, &out->o, &out->max, &out->sum, &out->k, &out->v, &out->p};
     int64_t size = 0;
     for (int i = 0; i < 7; ++i) {
@@ -134,17 +134,19 @@ struct Rows {
   int64_t stride;
 };
 
-// Rows of K or V, `stride` apart: where they lie, or copied to `copy` [rows][t.stride] where they are not f32.
+// f32 rows of K and V are read where they lie if they are no further apart: a copy, which goes to L2, takes 10 cycles a line. 10 and 15 KB
+// apart, as in the projections of 1280 channels, they take up to 1.2 times as long as copied ones.
+constexpr int64_t kNearRows = 2048;  // floats
+
+// Rows of K or V, `stride` apart: where they lie, or copied to `copy` [rows][t.stride].
 template <typename Simd, typename T>
 Rows rows_in_f32(const T* from, int64_t stride, int64_t rows, const Tiling& t, float* copy) {
-  if constexpr (std::is_same_v<T, float>) {
-    return {from, stride};
-  } else {
-    for (int64_t r = 0; r < rows; ++r, from += stride)
-      for (int64_t d = 0; d < t.D; d += Simd::kLanes)
-        Simd::store(copy + r * t.stride + d, Simd::load(from + d, t.D - d), t.D - d);
-    return {copy, t.stride};
-  }
+  if constexpr (std::is_same_v<T, float>)
+    if (stride <= kNearRows) return {from, stride};
+  for (int64_t r = 0; r < rows; ++r, from += stride)
+    for (int64_t d = 0; d < t.D; d += Simd::kLanes)
+      Simd::store(copy + r * t.stride + d, Simd::load(from + d, t.D - d), t.D - d);
+  return {copy, t.stride};
 }
 
 // Oᵀ [D][kQueries] / sum, of which `rows` queries exist.
@@ -361,9 +363,8 @@ void run(const KernelCall& call, const Team& team) {
   const Tiling t = tiling<Simd>(call, team.count);
   const int64_t D = t.D;
   Scratch w;
-  constexpr bool kCopies = !std::is_same_v<T, float>;
-  const int64_t floats = Scratch::layout(t, kQueries, kCopies, nullptr, &w);
-  Scratch::layout(t, kQueries, kCopies, static_cast<float*>(call.scratch) + team.index * floats, &w);
+  const int64_t floats = Scratch::layout(t, kQueries, nullptr, &w);
+  Scratch::layout(t, kQueries, static_cast<float*>(call.scratch) + team.index * floats, &w);
   const float factor = attrs.scale * 1.44269504f;
 
   Items items(team, B * NH * t.blocks);
@@ -412,8 +413,7 @@ const char* reject(const KernelCall& call) {
 template <typename Simd>
 size_t scratch_bytes(const KernelCall& call, int team) {
   Scratch unused;
-  const bool copies = call.out.dtype != DType::f32;
-  return size_t(Scratch::layout(tiling<Simd>(call, team), kQueries<Simd>, copies, nullptr, &unused)) * sizeof(float) *
+  return size_t(Scratch::layout(tiling<Simd>(call, team), kQueries<Simd>, nullptr, &unused)) * sizeof(float) *
          size_t(team);
 }
 
