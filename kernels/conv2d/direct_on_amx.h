@@ -6,11 +6,11 @@
 //       A [plane][piece][position][32]    the pieces with the border that the taps reach, 32 channels (64 bytes) of each pixel
 //       for each phase and panel of 32 output channels:                                           as members take them
 //         for each group of planes whose weights fit L1:
-//           for each 32 positions:  sums [32][32] += Σ_{plane, tap} A[plane][position + offset of the tap] · W
+//           for each 32 pixels:     sums [32][32] += Σ_{plane, tap} A[plane][position of the pixel + offset of the tap] · W
 //         after the last chunk: epilogue, store
 //
-// Positions run through the lines of a piece, border included, so that a tap is an offset, the same for all of a tile's rows, and
-// a tile is 1 KB without gaps. The two positions between lines are computed and not stored: 3 % at a width of 64.
+// A tile's rows are two runs of 16 pixels, each within a line, so that a tap is an offset, the same for all rows, and half a tile 1 KB
+// without gaps. Where lines are no multiple of 16 pixels, tiles run through lines and border: what is computed between lines is not stored.
 //
 // The bytes that come from L2 a product of 16×16×32, by count: weights 0.02 KB at 32 tiles a block, A 0.1 (a line of three is
 // new, nine taps use it), sums 0.11. An implicit GEMM's are 0.75; L2 gives 0.55 in a product's 16 cycles.
@@ -64,13 +64,15 @@ struct Meanwhile {
 
 // --- the products -----------------------------------------------------------------------------------------------------
 
-// sums [32 or 16, 32 or 16] = (accumulate ? sums : 0) + Σ_i a[offset[i] + row][32] · w[i][32][32]
+// sums [32 or 16, 32 or 16] = (accumulate ? sums : 0) + Σ_i a[offset[i] + row][32] · w[i][32][32]; rows 16 to 31 lie from `lower` on
 template <bool kBoth, bool kWide>
-void multiply(const bf16_t* a, const int64_t* offset, int64_t n, const bf16_t* w, float* sums, bool accumulate) {
+void multiply(const bf16_t* a, const bf16_t* lower, const int64_t* offset, int64_t n, const bf16_t* w, float* sums,
+              bool accumulate) {
   gemm_amx::begin_sums<kBoth, kWide>(sums, accumulate);
   const char* weights = reinterpret_cast<const char*>(w);
   for (int64_t i = 0; i < n; ++i, weights += gemm_amx::kStepOfWeights)
-    gemm_amx::step<gemm_amx_bf16::Pairs, kBoth, kWide>(reinterpret_cast<const char*>(a + offset[i]), 64, weights,
+    gemm_amx::step<gemm_amx_bf16::Pairs, kBoth, kWide>(reinterpret_cast<const char*>(a + offset[i]),
+                                                       reinterpret_cast<const char*>(lower + offset[i]), 64, weights,
                                                        weights + 1024, 64);
   gemm_amx::end_sums<kBoth, kWide>(sums);
 }
@@ -93,8 +95,9 @@ void multiply_block(const Blocking& b, int64_t pieces, const bf16_t* a, const in
   for (int64_t piece = 0; piece < pieces; ++piece, a += b.piece_positions * kPlane)
     for (int64_t t = 0; t < b.tiles; ++t, sums += kMr * kNr) {
       meanwhile.fetch();
-      const bool both = t + 1 < b.tiles || b.last > 16;
-      (both ? whole : half)(a + t * kMr * kPlane, offset, n, w, sums, accumulate);
+      const bool both = t + 1 < b.tiles || b.last > kHalf;
+      const int64_t upper = b.position(t * kMr), lower = b.position(t * kMr + kHalf);
+      (both ? whole : half)(a + upper * kPlane, a + lower * kPlane, offset, n, w, sums, accumulate);
     }
 }
 
@@ -164,8 +167,8 @@ void store_block(const Store& s, const RowTable<Rows>& table, const Blocking& b,
     for (int64_t y = 0; y < height; ++y) {
       const int64_t row = (piece * b.piece_height + y) * b.piece_width;
       for (int64_t x = 0; x < width;) {
-        const int64_t position = y * b.line + x, rows = smaller(kMr - position % kMr, width - x);
-        store(s, table, sums + position * kNr, row + x, rows, panel);
+        const int64_t sum = y * b.row + x, rows = smaller(kMr - sum % kMr, width - x);
+        store(s, table, sums + sum * kNr, row + x, rows, panel);
         x += rows;
       }
       if (moments.present()) add(s.out, table.out[row] + n, width, b.N - n, slab);
@@ -358,7 +361,7 @@ struct Kernel {
   // positions that are not stored cost as much as others.
   static double cycles(const KernelCall& call) {
     const Blocking b = blocking_of(call, kSubpixel, 1);
-    const double rows = double(b.pieces_y * b.pieces_x * (b.tiles * kMr - (b.last > 16 ? 0 : 16)));
+    const double rows = double(b.pieces_y * b.pieces_x * (b.tiles * kMr - (b.last > kHalf ? 0 : kHalf)));
     return rows * double(b.planes * kPlane * b.taps) * double(b.outputs() * kNr) / ((b.taps == 1 ? 0.35 : 0.6) * 512);
   }
 

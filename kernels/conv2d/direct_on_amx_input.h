@@ -13,7 +13,7 @@ using namespace gemm_frame;
 namespace {  // types of their own for each unit: their functions must not meet those of a unit compiled otherwise
 
 constexpr int64_t kPlane = 32;                        // channels of a plane
-constexpr int64_t kMr = 32, kNr = 32;                 // the tile
+constexpr int64_t kMr = 32, kNr = 32, kHalf = 16;     // the tile; rows of A in one register
 constexpr int64_t kMaxWidth = 64, kMaxPixels = 1024;  // of a piece, and of a block
 constexpr int64_t kMaxA = 1 << 20;                    // bytes of a chunk: half of L2
 constexpr int64_t kMaxGroup = 18;                     // products of 32 k a group: 36 KB of weights
@@ -33,7 +33,8 @@ struct Blocking {
   int64_t planes, panels;
   int64_t piece_height, piece_width, pieces_y, pieces_x, pieces;
   int64_t line;             // positions from one line of a piece to the next
-  int64_t tiles, last;      // of a piece; positions in its last tile
+  int64_t row;              // sums from one line of a piece to the next
+  int64_t tiles, last;      // of a piece; sums in its last tile
   int64_t piece_positions;  // with what the last tile reads behind
   int64_t block;            // pieces of a block
   int64_t chunk, chunks;    // planes of a chunk
@@ -42,6 +43,8 @@ struct Blocking {
   int64_t blocks, strips, strip_outputs, shares, share_outputs;
   int64_t expected;  // outputs of a block that one member is expected to compute
 
+  // Where sum number `sum` reads its first tap; the sixteen of half a tile read positions that follow each other.
+  int64_t position(int64_t sum) const { return sum / row * line + sum % row; }
   int64_t plane_elements() const { return block * piece_positions * kPlane; }
   int64_t sums_of_output() const { return block * tiles * kMr * kNr; }
   int64_t outputs() const { return panels * phases; }
@@ -77,10 +80,11 @@ Blocking blocking_of(const KernelCall& call, bool subpixel, int team) {
   b.pieces_y = ceil_div(b.height, b.piece_height);
   b.pieces = b.samples * b.pieces_y * b.pieces_x;
   b.line = b.piece_width + 2 * b.border;
-  const int64_t positions = (b.piece_height - 1) * b.line + b.piece_width;
-  b.tiles = ceil_div(positions, kMr);
-  b.last = positions - (b.tiles - 1) * kMr;
-  b.piece_positions = b.tiles * kMr + 2 * b.border * (b.line + 1);
+  b.row = b.piece_width % kHalf == 0 ? b.piece_width : b.line;
+  const int64_t computed = (b.piece_height - 1) * b.row + b.piece_width;
+  b.tiles = ceil_div(computed, kMr);
+  b.last = computed - (b.tiles - 1) * kMr;
+  b.piece_positions = b.position(round_up(computed, kHalf) - kHalf) + kHalf + 2 * b.border * (b.line + 1);
   // Members share out the pieces, or the output channels where there are few pieces: products, and what is read and copied.
   int64_t by_pieces = 1;
   double best = 0;

@@ -71,11 +71,11 @@ void end_sums(Sum* c) {
   if (kBoth && kWide) _tile_stored(3, c + 16 * kNr + 16, kRow);
 }
 
-// sums += a [32, one step] (row stride row_a bytes) · the weights at w and, for channels 16 to 31, at `right`, whose rows are row_w
-// bytes apart. Math is what a core multiplies with: its Cell and Sum, and the instructions (which take numbers, not expressions)
+// sums += a [32, one step] (rows row_a bytes apart, the lower sixteen from `lower` on) · the weights at w and, for channels 16 to 31,
+// at `right`, whose rows are row_w bytes apart. Math is what a core multiplies with: its Cell and Sum, and the instructions (which take numbers, not expressions)
 // upper_left(), tiles 0 += 4 · 6, upper_right(), 1 += 4 · 7, lower_left(), 2 += 5 · 6, and lower_right(), 3 += 5 · 7.
 template <typename Math, bool kBoth, bool kWide = true, bool kStreamA = true>
-void step(const char* a, int64_t row_a, const char* w, const char* right, int64_t row_w) {
+void step(const char* a, const char* lower, int64_t row_a, const char* w, const char* right, int64_t row_w) {
   if (kStreamA) {
     _tile_loadd(6, w, row_w);
     _tile_stream_loadd(4, a, row_a);
@@ -89,9 +89,9 @@ void step(const char* a, int64_t row_a, const char* w, const char* right, int64_
   if (kWide) Math::upper_right();
   if (kBoth) {
     if (kStreamA)
-      _tile_stream_loadd(5, a + 16 * row_a, row_a);
+      _tile_stream_loadd(5, lower, row_a);
     else
-      _tile_loadd(5, a + 16 * row_a, row_a);
+      _tile_loadd(5, lower, row_a);
     Math::lower_left();
     if (kWide) Math::lower_right();
   }
@@ -102,10 +102,11 @@ template <typename Math, bool kBoth, bool kStreamA>
 void multiply_rows(const typename Math::Cell* a, int64_t stride, const void* weights, int64_t k, typename Math::Sum* c,
                    bool accumulate) {
   constexpr int64_t kCell = int64_t(sizeof(typename Math::Cell)), kRowOfW = kNr * 4;
-  const char *rows = reinterpret_cast<const char*>(a), *w = static_cast<const char*>(weights);
+  const char *rows = reinterpret_cast<const char*>(a), *lower = rows + 16 * stride * kCell;
+  const char* w = static_cast<const char*>(weights);
   begin_sums<kBoth>(c, accumulate);
   for (int64_t i = 0; i < k * kCell; i += kStepBytes, w += kStepOfWeights)
-    step<Math, kBoth, true, kStreamA>(rows + i, stride * kCell, w, w + 64, kRowOfW);
+    step<Math, kBoth, true, kStreamA>(rows + i, lower + i, stride * kCell, w, w + 64, kRowOfW);
   end_sums<kBoth>(c);
 }
 template <typename Math, bool kStreamA>

@@ -91,7 +91,8 @@ TEST(Conv2d, KernelsStridesPaddingAndSources) {
         Case{3, 1, false, false, true, 5, 4, 16, 16}, Case{1, 1, false, true, false, 8, 8, 40, 64},
         Case{3, 1, false, false, false, 16, 16, 4, 320}, Case{3, 1, false, false, false, 16, 16, 128, 3},
         Case{3, 1, false, false, false, 4, 4, 640, 64}, Case{3, 1, false, false, false, 1, 1, 9, 5},
-        Case{3, 1, false, true, false, 20, 17, 33, 40}, Case{3, 1, false, false, true, 8, 9, 47, 33}})
+        Case{3, 1, false, true, false, 20, 17, 33, 40}, Case{3, 1, false, false, true, 8, 9, 47, 33},
+        Case{3, 1, false, false, false, 3, 16, 40, 33}, Case{3, 1, false, true, false, 5, 48, 36, 40}})
     for (DType activation : {DType::f32, DType::bf16}) {
       Conv2dAttrs attrs;
       attrs.kernel = c.kernel;
@@ -121,7 +122,8 @@ TEST(Conv2d, EnlargedTwice) {
   struct Case {
     int64_t h, w, c, second, n;
   };
-  for (const Case& c : {Case{1, 1, 9, 0, 5}, Case{5, 4, 16, 0, 16}, Case{8, 9, 47, 20, 33}, Case{20, 17, 100, 0, 40}})
+  for (const Case& c : {Case{1, 1, 9, 0, 5}, Case{5, 4, 16, 0, 16}, Case{8, 9, 47, 20, 33}, Case{20, 17, 100, 0, 40},
+                        Case{3, 16, 40, 0, 33}})
     for (DType activation : {DType::f32, DType::bf16}) {
       Conv2dAttrs attrs;
       attrs.upsample_height = 2 * c.h, attrs.upsample_width = 2 * c.w;
