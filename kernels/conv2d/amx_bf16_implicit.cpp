@@ -39,6 +39,7 @@ const KernelDef conv2d_amx_bf16_implicit = {
     .pack = pack<Core>,
     .launch = launch_with_tiles,
     .cycles = cycles,
+    .moments_slabs = moments_slabs<Core>,
 };
 
 }  // namespace darkroom::kernels

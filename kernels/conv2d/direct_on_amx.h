@@ -133,23 +133,10 @@ void fill_table(const Store& s, const Blocking& b, int64_t first_piece, int64_t 
 
 using Slab = slab_moments::Slab<simd512::Lanes, kNr>;
 
-// `width` pixels of a line of the output, `part` channels at most of each: read while they are in L1.
+// `width` pixels of a line of the output, `part` channels at most of each.
 template <typename Out>
 void add_line(const TensorView& out, int64_t offset, int64_t width, int64_t part, Slab& slab) {
-  using Simd = simd512::Lanes;
-  slab.begin_piece(width);
-  for (int64_t half = 0; half < smaller(kNr, part); half += Simd::kLanes) {
-    const Out* pixel = out.as<Out>() + offset + half;
-    const int64_t step = out.stride[2], lanes = part - half;
-    slab_moments::PieceSums<Simd> sums(Simd::load(pixel, lanes));
-    int64_t x = 0;
-    for (; x + 2 <= width; x += 2, pixel += 2 * step) {
-      sums.add(0, Simd::load(pixel, lanes));
-      sums.add(1, Simd::load(pixel + step, lanes));
-    }
-    if (x < width) sums.add(0, Simd::load(pixel, lanes));
-    slab.add(half, sums.of(width));
-  }
+  slab_moments::add_pixels(slab, width, part, [&](int64_t x) { return out.as<Out>() + offset + x * out.stride[2]; });
 }
 
 // The tiles of a block without the positions between lines and beyond the picture.

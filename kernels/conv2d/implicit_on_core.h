@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/conv2d/attributes.h"
+#include "kernels/conv2d/slab_moments.h"
 #include "kernels/core/gemm_int8.h"
 #include "kernels/core/reject.h"
 
@@ -29,6 +30,7 @@ struct PixelWindows {
   int64_t channels;  // of both sources
   int sources;
   Source<Core> source[2];
+  TensorView moments;  // of the output, or absent
   int64_t rows;
   int64_t top[Core::kMaxMc], left[Core::kMaxMc];  // of each row's window, in the enlarged picture; may be negative
 };
@@ -57,6 +59,34 @@ static LyingRows lying_rows(const PixelWindows<Core>& p) {
       p.height != p.out_height || p.width != p.out_width || !x.rows_uniform())
     return {};
   return {x.as<char>(), x.row_stride() * int64_t(dtype_size(x.dtype)), x.dtype};
+}
+
+// Moments (slab_moments.h): a slab is a tile's rows, where samples are whole tiles. 0: it leaves none.
+template <typename Core>
+static int64_t moments_slabs(const KernelCall& call) {
+  const int64_t pixels = call.out.shape[1] * call.out.shape[2];
+  return call.attributes<Conv2dAttrs>().epilogue.geglu || pixels % Core::kMr != 0 ? 0 : pixels / Core::kMr;
+}
+template <typename Core, typename Out>
+static void leave_moments(const TensorView& moments, const Store& s, const RowTable<Core>& table, int64_t first,
+                          int64_t row, int64_t rows, int64_t panel) {
+  const int64_t n = panel * Core::kNr, slab_of_all = (first + row) / Core::kMr;
+  slab_moments::Slab<typename Core::Lanes, Core::kNr> slab;
+  slab.begin();
+  slab_moments::add_pixels(slab, rows, moments.channels() - n,
+                           [&](int64_t i) { return s.out.as<Out>() + table.out[row + i] + n; });
+  slab.write(moments, slab_of_all / moments.shape[1], slab_of_all % moments.shape[1], n);
+}
+template <typename Core>
+static void tile_stored(const PixelWindows<Core>& p, const Store& s, const RowTable<Core>& table, int64_t first,
+                        int64_t row, int64_t rows, int64_t panel) {
+  if constexpr (requires { typename Core::Lanes; }) {
+    if (!p.moments.present()) return;
+    if (s.out.dtype == DType::bf16)
+      leave_moments<Core, bf16_t>(p.moments, s, table, first, row, rows, panel);
+    else
+      leave_moments<Core, float>(p.moments, s, table, first, row, rows, panel);
+  }
 }
 
 // In int8, with the scale of each row's sample.
@@ -267,6 +297,7 @@ static void launch(const KernelCall& call, const Team& team) {
   } else {
     PixelWindows<Core> windows;
     fill_windows(call, windows);
+    windows.moments = call.moments;
     run<Core>(product, store, windows, call.scratch, team);
   }
 }

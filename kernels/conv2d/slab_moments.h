@@ -78,4 +78,21 @@ class Slab {
   float mean_[kChannels], squares_[kChannels];
 };
 
+// The next piece: so many pixels, `channels` of each, at most kChannels; pixel(i) is where the i-th lies, read while it is in L1.
+template <typename Simd, int64_t kChannels, typename Pixel>
+static void add_pixels(Slab<Simd, kChannels>& slab, int64_t pixels, int64_t channels, const Pixel& pixel) {
+  slab.begin_piece(pixels);
+  for (int64_t c = 0; c < kChannels && c < channels; c += Simd::kLanes) {
+    const int64_t lanes = channels - c;
+    PieceSums<Simd> sums(Simd::load(pixel(0) + c, lanes));
+    int64_t i = 0;
+    for (; i + 2 <= pixels; i += 2) {
+      sums.add(0, Simd::load(pixel(i) + c, lanes));
+      sums.add(1, Simd::load(pixel(i + 1) + c, lanes));
+    }
+    if (i < pixels) sums.add(0, Simd::load(pixel(i) + c, lanes));
+    slab.add(c, sums.of(pixels));
+  }
+}
+
 }  // namespace darkroom::slab_moments

@@ -29,6 +29,7 @@ struct Pairs {
 };
 
 struct Core : Pairs {
+  using Lanes = simd512::Lanes;  // with which a convolution's moments are found
   static constexpr int64_t kMr = gemm_amx::kMr, kNr = gemm_amx::kNr;
   static constexpr int64_t kMaxKc = 640;
   static constexpr int64_t kLda = kMaxKc + 32;  // 21 cache lines, odd, spreads the sets

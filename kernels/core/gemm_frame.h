@@ -334,6 +334,10 @@ static const float* finish_sums(const Prologue&, const float* tile, int64_t, int
   return tile;
 }
 
+// For a prologue that wants something of a tile that was stored: rows [row, row + rows) of the block that begins with row `first`.
+template <typename Core, typename Prologue>
+static void tile_stored(const Prologue&, const Store&, const RowTable<Core>&, int64_t, int64_t, int64_t, int64_t) {}
+
 // The rows of A that are read next, or columns [k, k_end) of them: they come to L2 a few lines with each of `tiles` tiles.
 struct NextRows {
   const char* first = nullptr;
@@ -454,8 +458,9 @@ static void run(const Product& p, const Store& store, Prologue& prologue, void* 
               multiply(rows + row * stride, stride, weights(panel, chunk), depth, tile, chunk > 0);
             else
               multiply(rows + row * Core::kLda, weights(panel, chunk), depth, tile, chunk > 0);
-            if (last_chunk)
-              store_tile(store, table, finish_sums(prologue, tile, row, tile_rows, panel), row, tile_rows, panel);
+            if (!last_chunk) continue;
+            store_tile(store, table, finish_sums(prologue, tile, row, tile_rows, panel), row, tile_rows, panel);
+            tile_stored(prologue, store, table, item.m, row, tile_rows, panel);
           }
       }
     }
