@@ -134,15 +134,16 @@ struct Rows {
   int64_t stride;
 };
 
-// f32 rows of K and V are read where they lie if they are no further apart: a copy, which goes to L2, takes 10 cycles a line. 10 and 15 KB
-// apart, as in the projections of 1280 channels, they take up to 1.2 times as long as copied ones.
-constexpr int64_t kNearRows = 2048;  // floats
+// f32 rows of K and V are read where they lie, for a copy, which goes to L2, takes 10 cycles a line; but not where they are further apart
+// than kNearRows (10 and 15 KB apart, as in the projections of 1280 channels, they take up to 1.2 times as long as copied ones), nor
+// where all meet in two sets of an L1, which on Zen 3 cost a quarter (NOTES.md).
+constexpr int64_t kNearRows = 2048, kMeetingRows = 512;  // floats
 
 // Rows of K or V, `stride` apart: where they lie, or copied to `copy` [rows][t.stride].
 template <typename Simd, typename T>
 Rows rows_in_f32(const T* from, int64_t stride, int64_t rows, const Tiling& t, float* copy) {
   if constexpr (std::is_same_v<T, float>)
-    if (stride <= kNearRows) return {from, stride};
+    if (stride <= kNearRows && stride % kMeetingRows != 0) return {from, stride};
   for (int64_t r = 0; r < rows; ++r, from += stride)
     for (int64_t d = 0; d < t.D; d += Simd::kLanes)
       Simd::store(copy + r * t.stride + d, Simd::load(from + d, t.D - d), t.D - d);

@@ -90,8 +90,8 @@ static void store_pair(Out* to, __m512 lower, __m512 upper) {
   simd512::store(to + 16, upper);
 }
 
-// store_tile() for the most frequent case: a whole panel, no activation, nothing to decide row by row. With K = 128 it takes 0.93 of a
-// product's time by the general one.
+// store_tile() for the most frequent case: a whole panel, no activation, nothing to decide row by row: with K = 128 a
+// whole product takes 0.94 of the time that it takes by the general one.
 template <typename Out, typename Core>
 static void store_lines(const Store& s, const RowTable<Core>& table, const float* tile, int64_t row, int64_t rows,
                         int64_t panel) {
